@@ -1,0 +1,174 @@
+"""Rules for PersistentVolumes: capacity, modes, policy, placement and the source.
+
+A volume's source and mode never change and its node affinity is set at most
+once; everything else (size, modes, class, policy, claim, mount options) may be
+edited at any time, which is how administrators repair things.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Final
+
+from holdfast.api import fields
+from holdfast.api.fields import Cause
+from holdfast.api.validation import amounts, selecting, sources
+from holdfast.api.validation.rules import EMPTY, Object, Rules
+
+_POLICIES: Final = ("Delete", "Recycle", "Retain")
+_AFFINITY_IS_FIXED: Final = "field is immutable, except for updating from beta label to GA"
+_GA_LABELS: Final = {
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+}
+_REMOVED_SOURCES: Final = {
+    "cephfs": "deprecated in v1.28, non-functional in v1.31+",
+    "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
+    "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
+    "quobyte": "deprecated in v1.22, non-functional in v1.25+",
+    "rbd": "deprecated in v1.28, non-functional in v1.31+",
+    "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
+    "storageos": "deprecated in v1.22, non-functional in v1.25+",
+}
+
+
+class VolumeRules(Rules):
+    """Rules of PersistentVolume."""
+
+    namespaced = False
+
+    def body(self, obj: Object) -> list[Cause]:
+        """Check the spec."""
+        spec = obj.get("spec", EMPTY)
+        said: list[Cause] = []
+        modes = spec.get("accessModes")
+        if modes:
+            said += amounts.access_modes(modes, "spec.accessModes")
+        else:
+            said.append(fields.required("spec.accessModes"))
+        said += _capacity(spec.get("capacity", EMPTY))
+        policy = spec.get("persistentVolumeReclaimPolicy")
+        if policy and policy not in _POLICIES:
+            path = "spec.persistentVolumeReclaimPolicy"
+            said.append(fields.not_supported(path, policy, _POLICIES))
+        affinity = spec.get("nodeAffinity")
+        if affinity is not None:
+            said += _affinity(affinity)
+        said += sources.of_volume(spec)
+        if policy == "Recycle" and "hostPath" in spec:
+            said += _recycled_root(spec["hostPath"])
+        said += amounts.class_name(spec)
+        said += amounts.volume_mode(spec)
+        return said
+
+    def transition(self, new: Object, old: Object) -> list[Cause]:
+        """Check that source, mode and affinity stay."""
+        new_spec, old_spec = new.get("spec", EMPTY), old.get("spec", EMPTY)
+        if new_spec == old_spec:
+            return []
+        said: list[Cause] = []
+        if _source_changed(new_spec, old_spec):
+            rule = "spec.persistentvolumesource is immutable after creation"
+            said.append(fields.forbidden("spec.persistentvolumesource", rule))
+        if new_spec.get("volumeMode") != old_spec.get("volumeMode"):
+            said.append(fields.immutable("volumeMode", new_spec.get("volumeMode")))
+        was, now = old_spec.get("nodeAffinity"), new_spec.get("nodeAffinity")
+        if was is not None and now != was and not _only_upgraded(now, was):
+            said.append(fields.invalid("nodeAffinity", now, _AFFINITY_IS_FIXED))
+        name = "volumeAttributesClassName"
+        if new_spec.get(name) != old_spec.get(name):
+            rule = "update is forbidden when the VolumeAttributesClass feature gate is disabled"
+            said.append(fields.forbidden(f"spec.{name}", rule))
+        return said
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Warn of what still is accepted but deprecated or without function."""
+        said: list[str] = []
+        spec = new.get("spec", EMPTY)
+        if amounts.BETA_CLASS in new.get("metadata", EMPTY).get("annotations", EMPTY):
+            said.append(
+                f"metadata.annotations[{amounts.BETA_CLASS}]: deprecated since v1.8; "
+                'use "storageClassName" attribute instead'
+            )
+        if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+            said.append(
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. "
+                "Instead, the recommended approach is to use dynamic provisioning."
+            )
+        for name in spec.keys() & _REMOVED_SOURCES.keys():
+            said.append(f"spec.{name}: {_REMOVED_SOURCES[name]}")
+        return said
+
+
+def _capacity(capacity: Object) -> list[Cause]:
+    said: list[Cause] = []
+    path = "spec.capacity"
+    if not capacity:
+        # Two complaints, as Kubernetes has it; the second prints Go's nil map.
+        said.append(fields.required(path))
+        message = 'Unsupported value: core.ResourceList(nil): supported values: "storage"'
+        said.append(Cause(path, fields.NOT_SUPPORTED, message))
+    elif "storage" not in capacity or len(capacity) > 1:
+        said.append(fields.not_supported(path, capacity, ("storage",)))
+    for name, text in capacity.items():
+        said += amounts.not_negative(text, f"{path}[{name}]")
+        said += amounts.positive(text, f"{path}[{name}]")
+    return said
+
+
+def _affinity(affinity: Object) -> list[Cause]:
+    required = affinity.get("required")
+    path = "spec.nodeAffinity.required"
+    if required is None:
+        return [fields.required(path, "must specify required node constraints")]
+    return selecting.node_selector(required, path)
+
+
+def _recycled_root(source: Object) -> list[Cause]:
+    path = source.get("path", "")
+    if not path or posixpath.normpath(path).strip("/"):
+        return []
+    rule = "may not be 'recycle' for a hostPath mount of '/'"
+    return [fields.forbidden("spec.persistentVolumeReclaimPolicy", rule)]
+
+
+def _source_changed(new_spec: Object, old_spec: Object) -> bool:
+    for name in sources.VOLUME_SOURCES:
+        now, was = new_spec.get(name), old_spec.get(name)
+        if now == was:
+            continue
+        if name != "csi" or now is None or was is None:
+            return True
+        secret = "controllerExpandSecretRef"
+        # Secrets for growing came later than CSI volumes, so one may be added, once.
+        if secret in was or {k: v for k, v in now.items() if k != secret} != was:
+            return True
+    return False
+
+
+def _only_upgraded(now: Object | None, was: Object) -> bool:
+    """Tell whether beta label keys were replaced by their final names and nothing else."""
+    if not now or not now.get("required") or not was.get("required"):
+        return False
+    return _with_final_labels(was, now) == now
+
+
+def _with_final_labels(was: Object, now: Object) -> Object:
+    new_terms = now["required"].get("nodeSelectorTerms", ())
+    terms = []
+    for index, term in enumerate(was["required"].get("nodeSelectorTerms", ())):
+        expressions = term.get("matchExpressions")
+        if not expressions or index >= len(new_terms):
+            terms.append(term)
+            continue
+        wanted = [item.get("key") for item in new_terms[index].get("matchExpressions", ())]
+        upgraded = []
+        for place, item in enumerate(expressions):
+            final = _GA_LABELS.get(item.get("key", ""))
+            take = final is not None and place < len(wanted) and wanted[place] == final
+            upgraded.append({**item, "key": final} if take else item)
+        terms.append({**term, "matchExpressions": upgraded})
+    return {**was, "required": {**was["required"], "nodeSelectorTerms": terms}}

@@ -1,0 +1,117 @@
+"""What deleting means: graceful for pods, held back by finalizers, guarded by preconditions.
+
+An object with finalizers is only marked (`metadata.deletionTimestamp`); whoever owns a finalizer
+takes it away when its work is done, and with the last one the object goes in the same request.
+A scheduled pod is marked and stays until its node says that it has stopped.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from holdfast.api import errors, fields, kinds
+from holdfast.api.fields import Cause
+from holdfast.api.kinds import Kind
+from holdfast.apiserver.options import DeleteOptions
+from holdfast.kit import clock
+
+Object = dict[str, Any]
+
+_PERMANENT_NAMESPACES = frozenset({"default", "kube-public", "kube-system"})
+_POD_GRACE = 30
+# Deleting one of these answers with the object, the others with a Status.
+ANSWERS_WITH_OBJECT = frozenset(
+    {
+        kinds.VOLUME,
+        kinds.CLAIM,
+        kinds.STORAGE_CLASS,
+        kinds.VOLUME_ATTACHMENT,
+        kinds.CSI_DRIVER,
+        kinds.CSI_NODE,
+        kinds.POD,
+        kinds.NAMESPACE,
+        kinds.SERVICE_ACCOUNT,
+    }
+)
+
+
+def check_allowed(kind: Kind, obj: Object, options: DeleteOptions) -> None:
+    """Refuse a deletion whose preconditions fail, and that of a built-in namespace."""
+    meta = obj["metadata"]
+    name = meta["name"]
+    if options.uid and options.uid != meta["uid"]:
+        raise errors.Conflict.of(
+            kind.group,
+            kind.name,
+            name,
+            f"the UID in the precondition ({options.uid}) does not match the UID in record "
+            f"({meta['uid']}). The object might have been deleted and then recreated",
+        )
+    if options.revision and options.revision != meta["resourceVersion"]:
+        raise errors.Conflict.of(
+            kind.group,
+            kind.name,
+            name,
+            f"the ResourceVersion in the precondition ({options.revision}) does not match the "
+            f"ResourceVersion in record ({meta['resourceVersion']}). "
+            "The object might have been modified",
+        )
+    if kind is kinds.NAMESPACE and name in _PERMANENT_NAMESPACES:
+        raise errors.Forbidden.of("", "namespaces", name, "this namespace may not be deleted")
+
+
+def mark(kind: Kind, obj: Object, options: DeleteOptions) -> Object:
+    """The object marked as being deleted; the same dict when nothing has to change."""
+    grace = _grace(kind, obj, options)
+    meta = obj["metadata"]
+    if "deletionTimestamp" in meta and grace >= meta.get("deletionGracePeriodSeconds", 0):
+        return obj
+    when = clock.now() + datetime.timedelta(seconds=grace)
+    changed = {
+        **meta,
+        "deletionTimestamp": clock.rfc3339(when),
+        "deletionGracePeriodSeconds": grace,
+    }
+    marked = {**obj, "metadata": changed}
+    if kind is kinds.NAMESPACE:
+        marked["status"] = {**obj.get("status", {}), "phase": "Terminating"}
+    return marked
+
+
+def _grace(kind: Kind, obj: Object, options: DeleteOptions) -> int:
+    if kind is not kinds.POD or not obj.get("spec", {}).get("nodeName"):
+        return 0
+    if obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return 0
+    if options.grace is not None:
+        return options.grace
+    return int(obj["spec"].get("terminationGracePeriodSeconds", _POD_GRACE))
+
+
+def finished(kind: Kind, obj: Object) -> bool:
+    """Whether nothing holds back an object that is marked."""
+    meta = obj["metadata"]
+    if "deletionTimestamp" not in meta or meta.get("finalizers"):
+        return False
+    if kind is kinds.NAMESPACE and obj.get("spec", {}).get("finalizers"):
+        return False
+    return not meta.get("deletionGracePeriodSeconds")
+
+
+def check_finalizers(new: Object, old: Object) -> list[Cause]:
+    """An object that is being deleted cannot be held back by one more finalizer."""
+    if "deletionTimestamp" not in old["metadata"]:
+        return []
+    before = old["metadata"].get("finalizers", ())
+    added = [name for name in new["metadata"].get("finalizers", ()) if name not in before]
+    if not added:
+        return []
+    listed = ", ".join(f'"{name}"' for name in added)
+    return [
+        fields.forbidden(
+            "metadata.finalizers",
+            "no new finalizers can be added if the object is being deleted, "
+            f"found new finalizers []string{{{listed}}}",
+        )
+    ]

@@ -1,0 +1,258 @@
+"""The HTTP face: from an ASGI request to `resources` and back.
+
+Kubernetes' paths are regular, so dispatch is a parse and two small tables, one by method for
+resources and one by path for everything else. Handlers raise `StatusError`; `Api` turns it into
+the wire's Status in one place. An unexpected exception is logged once and answered with 500.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from holdfast.api import errors, fields, kinds
+from holdfast.apiserver import (
+    auth,
+    binding,
+    bodies,
+    deletion,
+    forms,
+    listing,
+    pages,
+    requests,
+    watching,
+)
+from holdfast.apiserver.answers import Answer, send_answer, send_stream
+from holdfast.apiserver.metrics import Metrics
+from holdfast.apiserver.options import DeleteOptions, WriteOptions
+from holdfast.apiserver.requests import Receive, Request, Scope, Send, Target
+from holdfast.apiserver.resources import Resources
+from holdfast.apiserver.selection import Selection
+from holdfast.store.records import Record
+
+log = logging.getLogger("holdfast.apiserver")
+_encode = msgspec.json.encode
+_VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
+
+Outcome = Answer | watching.WatchStream
+
+
+class Api:
+    """The ASGI application."""
+
+    def __init__(
+        self, resources: Resources, authenticator: auth.Authenticator, metrics: Metrics
+    ) -> None:
+        self._resources = resources
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._pages = pages.Pages(resources.store, metrics)
+        self._streams: set[watching.WatchStream] = set()
+        self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
+            "GET": self._get,
+            "POST": self._post,
+            "PUT": self._put,
+            "PATCH": self._patch,
+            "DELETE": self._delete,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        started = time.perf_counter()
+        try:
+            target, outcome = await self._dispatch(request)
+        except ConnectionResetError:
+            return
+        if isinstance(outcome, watching.WatchStream):
+            self._count("WATCH", target, 200, started)
+            await self._stream(outcome, receive, send)
+            return
+        self._count(request.method, target, outcome.code, started)
+        await send_answer(send, outcome)
+
+    def close(self) -> None:
+        """End every watch, so that the server can stop."""
+        for stream in list(self._streams):
+            stream.close()
+
+    def _count(self, verb: str, target: Target | None, code: int, started: float) -> None:
+        resource = target.kind.resource if target else ""
+        self._metrics.answered(verb, resource, code, time.perf_counter() - started)
+
+    async def _stream(self, stream: watching.WatchStream, receive: Receive, send: Send) -> None:
+        self._streams.add(stream)
+        try:
+            await send_stream(send, receive, stream.chunks(), stream.close)
+        finally:
+            self._streams.discard(stream)
+
+    async def _dispatch(self, request: Request) -> tuple[Target | None, Outcome]:
+        target: Target | None = None
+        try:
+            user = self._authenticator.user(request.header(b"authorization"))
+            if user == auth.ANONYMOUS:
+                auth.check_anonymous(request.method, request.path)
+            target = requests.target_of(request.path)
+            if target is None:
+                return None, self._pages.answer(request)
+            verb = self._verbs.get(request.method)
+            if verb is None:
+                raise errors.MethodNotAllowed()
+            return target, await verb(request, target)
+        except errors.StatusError as error:
+            return target, Answer(_encode(error.status()), error.code)
+        except ConnectionResetError:
+            raise
+        except Exception as error:
+            log.exception("request failed", extra={"method": request.method, "path": request.path})
+            status = errors.InternalError.of(f"{type(error).__name__}: see the server's log")
+            return target, Answer(_encode(status.status()), 500)
+
+    # The verbs
+
+    async def _get(self, request: Request, target: Target) -> Outcome:
+        kind, namespace, name, subresource = target
+        form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
+        if name is not None:
+            if subresource not in (None, "status"):
+                raise errors.MethodNotAllowed()
+            _check_subresource(target)
+            record = self._resources.get(kind, name, namespace)
+            return Answer(form.one(kind, record))
+        query = request.query
+        selection = Selection(
+            kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        store = self._resources.store
+        if request.flag("watch"):
+            return watching.WatchStream(store, kind, selection, form, request)
+        records, meta = listing.page(store, kind, selection, query)
+        return Answer(form.many(kind, records, meta))
+
+    async def _post(self, request: Request, target: Target) -> Answer:
+        kind, namespace, name, subresource = target
+        options = _write_options(request)
+        content_type = request.header(b"content-type")
+        content = await request.body()
+        if subresource == "binding" and kind is kinds.POD and name is not None:
+            body = bodies.parse_object(content, content_type, kind, options, "Binding")
+            await binding.bind(self._resources, name, namespace, body, options)
+            return Answer(_encode(_success()), 201)
+        if name is not None:
+            raise errors.MethodNotAllowed()
+        body = bodies.parse_object(content, content_type, kind, options)
+        if kind.namespaced and namespace is None:
+            raise errors.BadRequest("the path names no namespace to create the object in")
+        form = forms.negotiate(request.header(b"accept"))
+        record = await self._resources.create(kind, body, namespace, options)
+        return Answer(form.one(kind, record), 201, warnings=options.warnings)
+
+    async def _put(self, request: Request, target: Target) -> Answer:
+        kind, namespace, name, subresource = target
+        _check_subresource(target)
+        if name is None:
+            raise errors.MethodNotAllowed()
+        options = _write_options(request)
+        content = await request.body()
+        body = bodies.parse_object(content, request.header(b"content-type"), kind, options)
+        form = forms.negotiate(request.header(b"accept"))
+        record = await self._resources.update(
+            kind, name, namespace, lambda old: body, options, subresource
+        )
+        return Answer(form.one(kind, record), warnings=options.warnings)
+
+    async def _patch(self, request: Request, target: Target) -> Answer:
+        kind, namespace, name, subresource = target
+        _check_subresource(target)
+        if name is None:
+            raise errors.MethodNotAllowed()
+        options = _write_options(request)
+        content = await request.body()
+        change = bodies.parse_patch(content, request.header(b"content-type"), kind)
+        form = forms.negotiate(request.header(b"accept"))
+        record = await self._resources.update(kind, name, namespace, change, options, subresource)
+        return Answer(form.one(kind, record), warnings=options.warnings)
+
+    async def _delete(self, request: Request, target: Target) -> Answer:
+        kind, namespace, name, subresource = target
+        if subresource is not None:
+            raise errors.MethodNotAllowed()
+        content = await request.body()
+        parsed = bodies.parse(content, request.header(b"content-type")) if content else {}
+        options = DeleteOptions.of(parsed if isinstance(parsed, dict) else {}, request.query)
+        form = forms.negotiate(request.header(b"accept"))
+        if name is None:
+            return await self._delete_collection(request, target, options)
+        record, gone = await self._resources.delete(kind, name, namespace, options)
+        if gone and kind not in deletion.ANSWERS_WITH_OBJECT:
+            return Answer(_encode(_success(target, record)))
+        return Answer(form.one(kind, record))
+
+    async def _delete_collection(
+        self, request: Request, target: Target, options: DeleteOptions
+    ) -> Answer:
+        kind, namespace = target.kind, target.namespace
+        if "deletecollection" not in kind.verbs or (kind.namespaced and namespace is None):
+            raise errors.MethodNotAllowed()
+        query = request.query
+        selection = Selection(
+            kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        records, meta = listing.page(self._resources.store, kind, selection, query)
+        deleted: list[Record] = []
+        for record in records:
+            try:
+                last, _ = await self._resources.delete(
+                    kind, record.obj["metadata"]["name"], namespace, options
+                )
+            except errors.NotFound:
+                continue
+            deleted.append(last)
+        return Answer(forms.JSON.many(kind, deleted, meta))
+
+
+def _check_subresource(target: Target) -> None:
+    if target.subresource is None:
+        return
+    if target.subresource not in target.kind.subresources or target.subresource == "binding":
+        raise errors.NotFound.resource()
+
+
+def _write_options(request: Request) -> WriteOptions:
+    query = request.query
+    dry_run = query.get("dryRun", "")
+    if dry_run not in ("", "All"):
+        raise errors.Invalid.of(
+            "meta.k8s.io",
+            "CreateOptions",
+            "",
+            [fields.not_supported("dryRun", dry_run, ["All"])],
+        )
+    level = query.get("fieldValidation") or "Warn"
+    if level not in _VALIDATION:
+        cause = fields.not_supported("fieldValidation", level, _VALIDATION)
+        raise errors.Invalid.of("meta.k8s.io", "CreateOptions", "", [cause])
+    return WriteOptions(dry_run=bool(dry_run), validation=level)  # type: ignore[arg-type]
+
+
+def _success(target: Target | None = None, record: Record | None = None) -> dict[str, object]:
+    status: dict[str, object] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+    }
+    if target is not None and record is not None:
+        details = {"name": target.name, "kind": target.kind.plural}
+        if target.kind.group:
+            details["group"] = target.kind.group
+        status["details"] = {**details, "uid": record.obj["metadata"]["uid"]}
+    else:
+        status["code"] = 201
+    return status

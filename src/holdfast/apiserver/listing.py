@@ -1,0 +1,130 @@
+"""Lists: selection, paging, and lists as of an earlier revision.
+
+A page's continue token names the revision the first page was made at and the key after which
+to go on, so all pages show one state of the store, however much is written in between.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple
+
+import msgspec
+
+from holdfast.api import errors, fields
+from holdfast.api.kinds import Kind
+from holdfast.apiserver.selection import Selection
+from holdfast.store import errors as store_errors
+from holdfast.store.log import Store
+from holdfast.store.records import Record
+
+_EXPIRED = "The resourceVersion for the provided list is too old."
+_CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. "
+    "You can start a new list without the continue parameter."
+)
+
+
+class Page(NamedTuple):
+    """The records of one page and the list's metadata."""
+
+    records: list[Record]
+    meta: dict[str, Any]
+
+
+class _Token(NamedTuple):
+    revision: int
+    after: str
+
+
+def _encode_token(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(token)).decode().rstrip("=")
+
+
+def _decode_token(text: str) -> _Token:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise errors.BadRequest(f"continue key is not valid: {error}") from error
+
+
+def revision_of(text: str) -> int:
+    """A resourceVersion as a number; what cannot be one is a 500, as Kubernetes answers."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise errors.InternalError.unknown(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+
+
+def page(store: Store, kind: Kind, selection: Selection, query: dict[str, str]) -> Page:
+    """The list a GET of a collection asks for; raises `Expired`, `Invalid`, `Timeout`."""
+    prefix = f"{selection.namespace}/" if selection.namespace and kind.namespaced else ""
+    limit = _limit(query)
+    token = _decode_token(query["continue"]) if query.get("continue") else None
+    revision = _revision(store, query, token)
+    records = _records(store, kind, prefix, revision, paging=token is not None)
+    if token is not None:
+        records = [record for record in records if record.key > token.after]
+    if not selection.everything:
+        records = [record for record in records if selection.matches(record.obj)]
+    meta: dict[str, Any] = {"resourceVersion": str(revision)}
+    if limit and len(records) > limit:
+        meta["continue"] = _encode_token(_Token(revision, records[limit - 1].key))
+        if selection.everything:
+            meta["remainingItemCount"] = len(records) - limit
+        records = records[:limit]
+    return Page(records, meta)
+
+
+def _limit(query: dict[str, str]) -> int:
+    text = query.get("limit") or "0"
+    try:
+        return max(0, int(text))
+    except ValueError as error:
+        raise errors.BadRequest(f"limit: {text!r} is not a number") from error
+
+
+def _revision(store: Store, query: dict[str, str], token: _Token | None) -> int:
+    text, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
+    if token is not None:
+        if text not in ("", "0"):
+            raise errors.BadRequest(
+                "specifying resource version is not allowed when using continue"
+            )
+        return token.revision
+    if match and (not text or match not in ("Exact", "NotOlderThan")):
+        _refuse_match(match, text)
+    asked = revision_of(text) if text else 0
+    if asked > store.revision:
+        raise errors.Timeout.future(asked, store.revision)
+    if match == "Exact":
+        if asked == 0:
+            _refuse_match(match, text)
+        return asked
+    return store.revision
+
+
+def _refuse_match(match: str, revision: str) -> None:
+    path = "resourceVersionMatch"
+    if match not in ("Exact", "NotOlderThan"):
+        cause = fields.not_supported(path, match, ["Exact", "NotOlderThan", ""])
+    elif not revision:
+        cause = fields.forbidden(
+            path, "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        )
+    else:
+        cause = fields.forbidden(
+            path, 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        )
+    raise errors.Invalid.of("meta.k8s.io", "ListOptions", "", [cause])
+
+
+def _records(store: Store, kind: Kind, prefix: str, revision: int, *, paging: bool) -> list[Record]:
+    if revision == store.revision:
+        return store.scan(kind.bucket, prefix)
+    try:
+        return store.scan_at(kind.bucket, revision, prefix)
+    except store_errors.Compacted as error:
+        raise errors.Expired.of(_CONTINUE_EXPIRED if paging else _EXPIRED) from error
+    except store_errors.FutureRevision as error:
+        raise errors.Timeout.future(error.revision, error.current) from error

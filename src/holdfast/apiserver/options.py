@@ -1,0 +1,61 @@
+"""What a caller asks of a write, apart from the object: dry run, strictness, preconditions.
+
+The HTTP face reads these from the query and the body, the in-process client passes them
+straight. `warnings` is the one output: texts for the answer's `Warning` headers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from holdfast.api import errors, fields
+
+Validation = Literal["Ignore", "Warn", "Strict"]
+PROPAGATION = ("Background", "Foreground", "Orphan")
+
+
+@dataclass(slots=True)
+class WriteOptions:
+    """Options of create, update and patch."""
+
+    dry_run: bool = False
+    validation: Validation = "Ignore"
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """Options of delete (`meta/v1 DeleteOptions`); `grace` in seconds."""
+
+    uid: str | None = None
+    revision: str | None = None
+    grace: int | None = None
+    propagation: str | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def of(cls, body: dict[str, Any], query: dict[str, str]) -> DeleteOptions:
+        """From a request's body and query; raises `Invalid` on values nobody knows."""
+        preconditions = body.get("preconditions") or {}
+        grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
+        propagation = body.get("propagationPolicy", query.get("propagationPolicy"))
+        causes = []
+        if propagation is not None and propagation not in PROPAGATION:
+            causes.append(fields.not_supported("propagationPolicy", propagation, PROPAGATION))
+        dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])
+        if dry_run not in ([], ["All"]):
+            causes.append(fields.not_supported("dryRun", str(dry_run[0]), ["All"]))
+        if causes:
+            raise errors.Invalid.of("meta.k8s.io", "DeleteOptions", "", causes)
+        try:
+            seconds = None if grace is None else max(0, int(grace))
+        except (TypeError, ValueError) as error:
+            raise errors.BadRequest(f"gracePeriodSeconds: {grace!r} is not a number") from error
+        return cls(
+            uid=preconditions.get("uid"),
+            revision=preconditions.get("resourceVersion"),
+            grace=seconds,
+            propagation=propagation,
+            dry_run=bool(dry_run),
+        )

@@ -1,0 +1,141 @@
+"""What the server itself fills in or resets when an object of a kind is written.
+
+Kubernetes calls this the kind's strategy: status starts empty, a claim's two data source fields
+mirror each other, a secret's `stringData` becomes `data`. One function per kind and verb, found
+in the tables at the end; a kind without an entry needs nothing.
+
+The functions change their argument: it is fresh from decoding and not yet published.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from holdfast.api import kinds
+from holdfast.api.kinds import Kind
+from holdfast.kit import clock
+
+Object = dict[str, Any]
+
+
+def _claim_created(claim: Object) -> None:
+    claim["status"] = {"phase": "Pending"}
+    spec = claim.get("spec")
+    if spec is not None:
+        # The feature gate VolumeAttributesClass is off, as it is by default in 1.32.
+        spec.pop("volumeAttributesClassName", None)
+        _mirror_sources(spec)
+
+
+def _mirror_sources(spec: Object) -> None:
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if reference is not None and reference.get("namespace"):
+        # The gate CrossNamespaceVolumeDataSource is off.
+        del spec["dataSourceRef"]
+        reference = None
+    if source is not None and reference is None and not _known_source(source):
+        del spec["dataSource"]
+    elif source is not None and reference is None:
+        spec["dataSourceRef"] = dict(source)
+    elif reference is not None and source is None and _known_source(reference):
+        spec["dataSource"] = {key: value for key, value in reference.items() if key != "namespace"}
+
+
+def _known_source(source: Object) -> bool:
+    kind = (source.get("apiGroup") or "", source.get("kind"))
+    return kind in {("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")}
+
+
+def _volume_created(volume: Object) -> None:
+    volume["status"] = {
+        "phase": "Pending",
+        "lastPhaseTransitionTime": clock.rfc3339(clock.now()),
+    }
+    if "spec" in volume:
+        volume["spec"].pop("volumeAttributesClassName", None)
+
+
+def _volume_status_updated(volume: Object, old: Object) -> None:
+    new_status, old_status = volume.get("status"), old.get("status", {})
+    if new_status is None or new_status.get("phase") == old_status.get("phase"):
+        return
+    stamp = "lastPhaseTransitionTime"
+    if new_status.get(stamp) == old_status.get(stamp):
+        volume["status"] = {**new_status, stamp: clock.rfc3339(clock.now())}
+
+
+def _namespace_created(namespace: Object) -> None:
+    namespace["spec"] = {"finalizers": ["kubernetes"]}
+    namespace["status"] = {"phase": "Active"}
+    meta = namespace["metadata"]
+    labels = meta.setdefault("labels", {})
+    labels["kubernetes.io/metadata.name"] = meta.get("name", "")
+
+
+def _pod_created(pod: Object) -> None:
+    pod["status"] = {"phase": "Pending", "qosClass": _quality_of(pod.get("spec") or {})}
+
+
+def _quality_of(spec: Object) -> str:
+    """The pod's quality of service class, from its containers' cpu and memory."""
+    containers = [*spec.get("containers", ()), *spec.get("initContainers", ())]
+    resources = [container.get("resources") or {} for container in containers]
+    if not any(r.get("requests") or r.get("limits") for r in resources):
+        return "BestEffort"
+    for resource in resources:
+        limits = resource.get("limits") or {}
+        requests = {**limits, **(resource.get("requests") or {})}
+        for name in ("cpu", "memory"):
+            if name not in limits or requests[name] != limits[name]:
+                return "Burstable"
+    return "Guaranteed"
+
+
+def _secret_written(secret: Object) -> None:
+    texts = secret.pop("stringData", None)
+    if texts:
+        data = secret.setdefault("data", {})
+        for key, text in texts.items():
+            data[key] = base64.b64encode(text.encode()).decode()
+
+
+def _status_dropped(obj: Object) -> None:
+    obj.pop("status", None)
+
+
+_CREATED: dict[Kind, Callable[[Object], None]] = {
+    kinds.CLAIM: _claim_created,
+    kinds.VOLUME: _volume_created,
+    kinds.NAMESPACE: _namespace_created,
+    kinds.POD: _pod_created,
+    kinds.SECRET: _secret_written,
+    kinds.VOLUME_ATTACHMENT: _status_dropped,
+    kinds.SERVICE: _status_dropped,
+}
+_UPDATED: dict[Kind, Callable[[Object], None]] = {kinds.SECRET: _secret_written}
+_STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
+    kinds.VOLUME: _volume_status_updated,
+}
+
+
+def created(kind: Kind, obj: Object) -> None:
+    """Before an object is defaulted and validated for the first time."""
+    prepare = _CREATED.get(kind)
+    if prepare is not None:
+        prepare(obj)
+
+
+def updated(kind: Kind, obj: Object) -> None:
+    """Before a changed object is validated."""
+    prepare = _UPDATED.get(kind)
+    if prepare is not None:
+        prepare(obj)
+
+
+def status_updated(kind: Kind, obj: Object, old: Object) -> None:
+    """Before a changed status is validated."""
+    prepare = _STATUS_UPDATED.get(kind)
+    if prepare is not None:
+        prepare(obj, old)

@@ -1,0 +1,234 @@
+"""The node agent's loop: from pods of this node to mounted volumes, and back.
+
+One key is one pod's uid. A pod that should run gets its volumes, one order per entry,
+then the status Running; what fails is tried again with back-off and reported as
+FailedMount. A pod that is being deleted, has finished or is gone has its volumes taken
+down, from what is on disk, and a deleted one is then removed from the API.
+
+The invariant: an object of a pod is removed only after nothing of it is mounted, and a
+restart of the agent disturbs no volume of a pod that still runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.api import errors, kinds, views
+from holdfast.backends.protocol import NodeSide
+from holdfast.controllers.nodeagent import mounting, resolving, status, subpaths
+from holdfast.controllers.nodeagent.registration import Registration
+from holdfast.kit.backoff import Backoff
+from holdfast.runtime.client import Client
+from holdfast.runtime.controller import After, Controller, Done, Outcome
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+
+FIRST_RETRY = 0.5
+LAST_RETRY = 122.0
+WORKERS = 8
+
+BY_UID = "nodeagent/pod-by-uid"
+BY_CLAIM = "nodeagent/pods-by-claim"
+
+
+class NodeAgent:
+    """Mounts the volumes of the pods that are bound to one node."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        recorder: Recorder,
+        *,
+        node_name: str,
+        root: Path,
+        node_sides: Mapping[str, NodeSide],
+    ) -> None:
+        self._client = client
+        self._informers = informers
+        self._recorder = recorder
+        self._node = node_name
+        self._pods = informers.of(kinds.POD)
+        self._pods.add_index(f"{BY_UID}/{node_name}", self._uid_here)
+        self._pods.add_index(f"{BY_CLAIM}/{node_name}", self._claims_here)
+        self._registration = Registration(client, informers, node_name, root)
+        self._resolver = resolving.Resolver(client, informers, node_sides)
+        self._volumes = mounting.PodVolumes(root, node_sides)
+        self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
+        self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        # When a volume that failed may be tried again, by (uid, entry), in loop time.
+        self._held: dict[tuple[str, str], float] = {}
+        self._pods.subscribe(self._pod_changed)
+        informers.of(kinds.CLAIM).subscribe(self._claim_changed)
+        informers.of(kinds.VOLUME).subscribe(self._volume_changed)
+
+    async def run(self) -> None:
+        """Serve the node until cancelled; mounted volumes stay mounted afterwards."""
+        await self._informers.synced()
+        await self._registration.register()
+        for uid in await self._volumes.load():
+            self._controller.enqueue(uid)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._registration.run())
+            group.create_task(self._controller.run())
+
+    # --- one pod --------------------------------------------------------------
+
+    async def _reconcile(self, uid: str) -> Outcome:
+        obj = next(iter(self._pods.by(f"{BY_UID}/{self._node}", uid)), None)
+        if obj is None:
+            return await self._stop(uid, None)
+        terminating = "deletionTimestamp" in obj["metadata"]
+        if terminating or obj.get("status", {}).get("phase") in views.FINISHED:
+            return await self._stop(uid, obj)
+        return await self._start(uid, obj)
+
+    async def _start(self, uid: str, obj: dict[str, Any]) -> Outcome:
+        pod = views.pod(obj)
+        missing = await self._missing(pod)
+        if missing and not pod.status.container_statuses:
+            obj = await self._write(obj, status.creating(obj, self._registration.address, {}))
+        await asyncio.gather(*(self._set_up(obj, pod, entry) for entry in missing))
+        waits = [time for (owner, _), time in self._held.items() if owner == uid]
+        if waits:
+            await self._write(obj, status.creating(obj, self._registration.address, {}))
+            return After(max(0.0, min(waits) - asyncio.get_running_loop().time()))
+        return await self._run_containers(uid, obj, pod)
+
+    async def _missing(self, pod: views.Pod) -> list[views.PodVolume]:
+        ready = await self._volumes.ready(pod.metadata.uid)
+        return [entry for entry in pod.spec.volumes if entry.name not in ready]
+
+    async def _set_up(self, obj: dict[str, Any], pod: views.Pod, entry: views.PodVolume) -> None:
+        """Mount one entry; on failure note when to try again."""
+        key = (pod.metadata.uid, entry.name)
+        if self._held.get(key, 0.0) > asyncio.get_running_loop().time():
+            return
+        title = entry.name
+        try:
+            order = await self._resolver.resolve(obj, pod, entry)
+            title = order.title
+            await self._volumes.set_up(pod.metadata.uid, order)
+        except (resolving.Unmountable, mounting.MountFailed) as error:
+            self._held[key] = asyncio.get_running_loop().time() + self._backoff.next(key)
+            text = f'MountVolume.SetUp failed for volume "{title}" : {error}'
+            self._recorder.event(obj, "Warning", "FailedMount", text)
+        else:
+            self._forget(key)
+            text = f'MountVolume.SetUp succeeded for volume "{title}" '
+            self._recorder.event(obj, "Normal", "SuccessfulMountVolume", text)
+
+    async def _run_containers(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
+        """Start the sleeping containers: all but those whose subPath cannot be had."""
+        broken: dict[str, str] = {}
+        for container in (*pod.spec.init_containers, *pod.spec.containers):
+            try:
+                paths = {e.name: self._volumes.path(uid, e.name) for e in pod.spec.volumes}
+                await asyncio.to_thread(subpaths.prepare, container, paths)
+            except subpaths.SubPathError as error:
+                broken[container.name] = str(error)
+        if not broken:
+            await self._write(obj, status.running(obj, self._registration.address))
+            self._backoff.forget(uid)
+            return Done
+        for message in broken.values():
+            self._recorder.event(obj, "Warning", "Failed", f"Error: {message}")
+        await self._write(obj, status.creating(obj, self._registration.address, broken))
+        return After(self._backoff.next(uid))
+
+    async def _stop(self, uid: str, obj: dict[str, Any] | None) -> Outcome:
+        """Take the pod's volumes down, then let a deleted pod go."""
+        try:
+            await self._volumes.tear_down(uid)
+        except mounting.MountFailed as error:
+            if obj is not None:
+                text = f'UnmountVolume.TearDown failed for volume "{error.title}" : {error}'
+                self._recorder.event(obj, "Warning", "FailedUnMount", text)
+            return After(self._backoff.next(uid))
+        self._forget_pod(uid)
+        if obj is not None and "deletionTimestamp" in obj["metadata"]:
+            meta = obj["metadata"]
+            try:
+                await self._client.delete(
+                    kinds.POD, meta["name"], meta["namespace"], uid=uid, grace=0
+                )
+            except (errors.NotFound, errors.Conflict):
+                pass
+        return Done
+
+    async def _write(self, obj: dict[str, Any], wanted: status.Status) -> dict[str, Any]:
+        """Write what is new in the status; return the pod as it is then."""
+        changed = status.difference(obj, wanted)
+        if not changed:
+            return obj
+        meta = obj["metadata"]
+        patch = {"metadata": {"uid": meta["uid"]}, "status": changed}
+        try:
+            written = await self._client.patch(
+                kinds.POD, meta["name"], patch, meta["namespace"], subresource="status"
+            )
+        except errors.NotFound:
+            # Deleted by force meanwhile: its event brings the key back for tear-down.
+            return obj
+        self._pods.observe(written)
+        return written
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._held.pop(key, None)
+        self._backoff.forget(key)
+
+    def _forget_pod(self, uid: str) -> None:
+        self._backoff.forget(uid)
+        for key in [key for key in self._held if key[0] == uid]:
+            self._forget(key)
+
+    # --- what wakes pods ------------------------------------------------------
+
+    def _pod_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        for obj in (old, new):
+            if obj is not None and self._is_here(obj):
+                self._controller.enqueue(obj["metadata"]["uid"])
+
+    def _claim_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        if new is None:
+            return
+        facts = [_claim_facts(obj) for obj in (old, new) if obj is not None]
+        if facts[0] != facts[-1] or old is None:
+            meta = new["metadata"]
+            self._retry_now((meta.get("namespace", ""), meta["name"]))
+
+    def _volume_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        spec = new.get("spec", {}) if new is not None else {}
+        reference = spec.get("claimRef")
+        if reference and (old is None or old.get("spec") != spec):
+            self._retry_now((reference.get("namespace", ""), reference.get("name", "")))
+
+    def _retry_now(self, claim: tuple[str, str]) -> None:
+        """Try the failed volumes of this claim's pods at once: what they lacked may be there."""
+        for obj in self._pods.by(f"{BY_CLAIM}/{self._node}", claim):
+            uid = obj["metadata"]["uid"]
+            held = [key for key in self._held if key[0] == uid]
+            for key in held:
+                self._held[key] = 0.0
+            if held:
+                self._controller.enqueue(uid)
+
+    def _is_here(self, obj: Mapping[str, Any]) -> bool:
+        return bool(obj.get("spec", {}).get("nodeName") == self._node)
+
+    def _uid_here(self, obj: dict[str, Any]) -> Iterable[Hashable]:
+        return (obj["metadata"]["uid"],) if self._is_here(obj) else ()
+
+    def _claims_here(self, obj: dict[str, Any]) -> Iterable[Hashable]:
+        if not self._is_here(obj):
+            return ()
+        pod = views.pod(obj)
+        return [(pod.metadata.namespace, name) for _, name in views.claims_of(pod)]
+
+
+def _claim_facts(obj: Mapping[str, Any]) -> tuple[object, ...]:
+    claim = views.claim(obj)
+    return (claim.bound, claim.spec.volume_name, claim.metadata.terminating)

@@ -1,0 +1,104 @@
+"""Deletes what the provisioner made: released volumes with the policy Delete.
+
+Backend first, then the volume object, then our finalizer: a crash in between repeats the
+deletion of something that is gone, which is a success. A volume whose object a user deleted
+early waits here, Terminating, until its claim is gone, and its storage is deleted then.
+"""
+
+from __future__ import annotations
+
+from holdfast.api import errors, kinds, views
+from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry
+from holdfast.controllers.binding.writes import Writes
+from holdfast.controllers.provisioners import Provisioners, Served
+from holdfast.controllers.reclaiming import EXTERNAL_FINALIZER
+from holdfast.kit.backoff import Backoff
+from holdfast.runtime.client import Client, Object
+from holdfast.runtime.controller import After, Controller, Done, Outcome
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+
+_WORKERS = 16
+
+
+class Deleter:
+    """The component; `run` until cancelled."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        recorders: dict[str, Recorder],
+        provisioners: Provisioners,
+    ) -> None:
+        self._client = client
+        self._informers = informers
+        self._volumes = informers.of(kinds.VOLUME)
+        self._writes = Writes(client, informers)
+        self._recorders = recorders
+        self._provisioners = provisioners
+        self._backoff = Backoff(0.5, 300.0)
+        self.loop = Controller("deleter", self.reconcile, workers=_WORKERS)
+
+    async def run(self) -> None:
+        """Follow changes and reconcile until cancelled."""
+        await self._informers.synced()
+        self._volumes.subscribe(self._changed)
+        await self.loop.run()
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        if (new.get("status") or {}).get("phase") == "Released":
+            self.loop.enqueue(new["metadata"]["name"])
+
+    async def reconcile(self, name: str) -> Outcome:
+        """Look at the volume once."""
+        obj = self._volumes.get(name)
+        if obj is None:
+            self._backoff.forget(name)
+            return Done
+        volume = views.volume(obj)
+        served = self._provisioners.get(volume.metadata.annotations.get(views.PROVISIONED_BY, ""))
+        if served is None or served.in_tree or not _due(volume):
+            return Done
+        try:
+            await self._delete_storage(volume, served)
+        except backend_errors.BackendError as error:
+            self._recorders[served.name.name].event(
+                obj, "Warning", "VolumeFailedDelete", str(error)
+            )
+            return After(self._backoff.next(name))
+        self._backoff.forget(name)
+        await self._delete_object(volume)
+        return Done
+
+    async def _delete_storage(self, volume: views.Volume, served: Served) -> None:
+        source, fields = volume.spec.source()
+        found = registry.handle_of({source: fields}, volume.metadata.annotations)
+        if found is None:
+            raise backend_errors.Invalid(
+                f"its source {source!r} is not one {served.name.name} makes",
+                f"persistentvolume {volume.metadata.name}",
+                "delete the storage by hand, then remove the finalizer " + EXTERNAL_FINALIZER,
+            )
+        await served.backend.delete_volume(found[1].id)
+
+    async def _delete_object(self, volume: views.Volume) -> None:
+        name = volume.metadata.name
+        try:
+            last = await self._client.delete(kinds.VOLUME, name, uid=volume.metadata.uid)
+            finalizers = last["metadata"].get("finalizers") or []
+            if EXTERNAL_FINALIZER in finalizers:
+                kept = [finalizer for finalizer in finalizers if finalizer != EXTERNAL_FINALIZER]
+                await self._writes.volume(last, {"metadata": {"finalizers": kept}})
+        except errors.NotFound:
+            return
+
+
+def _due(volume: views.Volume) -> bool:
+    return (
+        volume.status.phase == "Released"
+        and volume.spec.persistent_volume_reclaim_policy == "Delete"
+    )

@@ -1,0 +1,236 @@
+"""One look at a claim that waits for a volume of ours.
+
+The order makes every crash harmless: finalizer on the claim, volume in the backend, volume
+object, finalizer off. While the finalizer is there the claim cannot vanish, so what was begun
+for it is finished or, if the claim is being deleted, undone. Each step finds its own work when
+it is repeated, because the volume's name follows from the claim's uid.
+"""
+
+from __future__ import annotations
+
+from holdfast.api import errors, kinds, views
+from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry
+from holdfast.backends.protocol import VolumeRequest, VolumeSource
+from holdfast.controllers.binding.writes import Writes
+from holdfast.controllers.provisioners import Provisioners, Served
+from holdfast.controllers.provisioning import volumes
+from holdfast.kit.backoff import Backoff
+from holdfast.runtime.client import Client, Object
+from holdfast.runtime.controller import After, Controller, Done, Outcome
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+
+FINALIZER = "holdfast.dev/provisioning"
+_WORKERS = 32
+# external-provisioner's pauses between failed attempts, in seconds.
+_FIRST_RETRY, _LAST_RETRY = 1.0, 300.0
+_BY_CLASS = "provisioning/unbound-by-class"
+
+
+class ProvisioningController:
+    """The component; `run` until cancelled."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        recorders: dict[str, Recorder],
+        provisioners: Provisioners,
+    ) -> None:
+        self._client = client
+        self._informers = informers
+        self._claims = informers.of(kinds.CLAIM)
+        self._volumes = informers.of(kinds.VOLUME)
+        self._classes = informers.of(kinds.STORAGE_CLASS)
+        self._nodes = informers.of(kinds.NODE)
+        self._claims.add_index(_BY_CLASS, _unbound_class)
+        self._writes = Writes(client, informers)
+        self._recorders = recorders
+        self._provisioners = provisioners
+        self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
+        self.loop = Controller("provisioner", self.reconcile, workers=_WORKERS)
+
+    async def run(self) -> None:
+        """Follow changes and reconcile until cancelled."""
+        await self._informers.synced()
+        self._claims.subscribe(self._claim_changed)
+        self._classes.subscribe(self._class_changed)
+        await self.loop.run()
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        meta = new["metadata"]
+        asked = views.STORAGE_PROVISIONER in (meta.get("annotations") or {})
+        waits = asked and not new["spec"].get("volumeName")
+        if waits or FINALIZER in (meta.get("finalizers") or ()):
+            self.loop.enqueue((meta["namespace"], meta["name"]))
+
+    def _class_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        for claim in self._claims.by(_BY_CLASS, new["metadata"]["name"]):
+            self._claim_changed(None, claim)
+
+    async def reconcile(self, key: tuple[str, str]) -> Outcome:
+        """Look at the claim once."""
+        obj = self._claims.get(key[1], key[0])
+        if obj is None:
+            self._backoff.forget(key)
+            return Done
+        claim = views.claim(obj)
+        name = claim.metadata.annotations.get(views.STORAGE_PROVISIONER, "")
+        served = self._provisioners.get(name)
+        if served is None:
+            return Done
+        begun = FINALIZER in claim.metadata.finalizers
+        if claim.metadata.terminating:
+            if begun:
+                await self._undo(obj, claim, served)
+            return Done
+        if claim.spec.volume_name or self._volumes.get(volumes.name_of(claim)) is not None:
+            if begun:
+                await self._release(obj)
+            return Done
+        return await self._provision(obj, claim, served)
+
+    async def _provision(self, obj: Object, claim: views.Claim, served: Served) -> Outcome:
+        found = self._classes.get(views.class_of(claim))
+        if found is None:
+            return Done
+        storage_class = views.storage_class(found)
+        node = claim.metadata.annotations.get(views.SELECTED_NODE)
+        if storage_class.delays_binding and node is None:
+            return Done
+        try:
+            request = self._request(claim, storage_class, served, node)
+            obj = await self._begin(obj, claim, served)
+            volume = await served.backend.create_volume(request)
+        except backend_errors.BackendError as error:
+            return await self._failed(obj, claim, served, storage_class, error)
+        await self._publish(volumes.object_of(claim, storage_class, served, request, volume), claim)
+        self._backoff.forget(claim.metadata.key)
+        self._say_made(obj, served, request.name)
+        await self._release(obj)
+        return Done
+
+    def _request(
+        self,
+        claim: views.Claim,
+        storage_class: views.StorageClass,
+        served: Served,
+        node: str | None,
+    ) -> VolumeRequest:
+        topology = None
+        if node is not None:
+            found = self._nodes.get(node)
+            if found is None:
+                raise backend_errors.NotFound(f'Failed to get target node: node "{node}" not found')
+            topology = views.node(found).metadata.labels
+        return volumes.request_of(claim, storage_class, served, self._source(claim), topology)
+
+    def _source(self, claim: views.Claim) -> VolumeSource | None:
+        """The volume a claim's content is cloned from."""
+        source = claim.spec.data_source_ref or claim.spec.data_source
+        if source is None:
+            return None
+        where = f"{claim.metadata.namespace}/{source.name}"
+        if source.kind != "PersistentVolumeClaim":
+            raise backend_errors.Unsupported(
+                f"a data source of kind {source.kind} is not supported",
+                where,
+                "name a PersistentVolumeClaim",
+            )
+        origin = self._claims.get(source.name, claim.metadata.namespace)
+        volume = origin and self._volumes.get(origin["spec"].get("volumeName") or "")
+        if not volume:
+            raise backend_errors.NotFound(
+                "the claim to clone does not exist or is not bound", where, "bind it first"
+            )
+        handle = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
+        if handle is None:
+            raise backend_errors.Unsupported("the volume of that claim cannot be cloned", where)
+        return VolumeSource("volume", handle[1].id)
+
+    async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:
+        """Hold the claim before anything is made for it."""
+        if FINALIZER in claim.metadata.finalizers:
+            return obj
+        if not served.in_tree:
+            where = f"{claim.metadata.namespace}/{claim.metadata.name}"
+            self._recorder(served).event(
+                obj,
+                "Normal",
+                "Provisioning",
+                f'External provisioner is provisioning volume for claim "{where}"',
+            )
+        finalizers = [*claim.metadata.finalizers, FINALIZER]
+        return await self._writes.claim(obj, {"metadata": {"finalizers": finalizers}})
+
+    async def _publish(self, volume: Object, claim: views.Claim) -> None:
+        try:
+            written = await self._client.create(kinds.VOLUME, volume)
+        except errors.AlreadyExists:
+            # Made by an earlier attempt that was cut off; the name belongs to this claim alone.
+            return
+        self._volumes.observe(written)
+
+    async def _release(self, obj: Object) -> None:
+        # The finalizer list may have changed meanwhile: take ours from the newest one.
+        meta = obj["metadata"]
+        newest = self._claims.get(meta["name"], meta["namespace"]) or obj
+        finalizers = [name for name in newest["metadata"]["finalizers"] if name != FINALIZER]
+        await self._writes.claim(newest, {"metadata": {"finalizers": finalizers}})
+
+    async def _undo(self, obj: Object, claim: views.Claim, served: Served) -> None:
+        """The claim is being deleted: leave nothing behind that only it could have used."""
+        name = volumes.name_of(claim)
+        try:
+            await self._client.get(kinds.VOLUME, name)
+        except errors.NotFound:
+            await served.backend.delete_volume(name)
+        # A volume object that exists is released with the claim and reclaimed as its policy says.
+        await self._release(obj)
+
+    def _say_made(self, obj: Object, served: Served, name: str) -> None:
+        message = f"Successfully provisioned volume {name}"
+        if served.in_tree:
+            message += f" using {served.name.name}"
+        self._recorder(served).event(obj, "Normal", "ProvisioningSucceeded", message)
+
+    async def _failed(
+        self,
+        obj: Object,
+        claim: views.Claim,
+        served: Served,
+        storage_class: views.StorageClass,
+        error: backend_errors.BackendError,
+    ) -> Outcome:
+        message = str(error)
+        if served.in_tree:
+            name = storage_class.metadata.name
+            message = f'Failed to provision volume with StorageClass "{name}": {message}'
+        elif error.infeasible:
+            message = (
+                "Volume provisioning failed with infeasible error. "
+                f"Retries will be delayed. {message}"
+            )
+        self._recorder(served).event(obj, "Warning", "ProvisioningFailed", message)
+        if views.SELECTED_NODE in claim.metadata.annotations:
+            # Let the scheduler look for a node where there is room.
+            await self._writes.claim(
+                self._claims.get(*reversed(claim.metadata.key)) or obj,
+                {"metadata": {"annotations": {views.SELECTED_NODE: None}}},
+            )
+        delay = self._backoff.next(claim.metadata.key)
+        return After(_LAST_RETRY if error.infeasible else delay)
+
+    def _recorder(self, served: Served) -> Recorder:
+        return self._recorders[served.name.name]
+
+
+def _unbound_class(claim: Object) -> tuple[str, ...]:
+    if claim["spec"].get("volumeName"):
+        return ()
+    return (views.class_of(views.claim(claim)),)

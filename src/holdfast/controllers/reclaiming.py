@@ -1,0 +1,198 @@
+"""What happens to a released volume that no external provisioner owns: keep, delete, recycle.
+
+The policy that counts is the one the volume has at that moment. A failure is written into the
+volume (phase Failed, its message) and told in an event once, then tried again with growing
+pauses. Every text is Kubernetes' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from holdfast.api import errors, kinds, views
+from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry
+from holdfast.controllers import podclaims, recycling
+from holdfast.controllers.binding.writes import Writes
+from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners
+from holdfast.kit.backoff import Backoff
+from holdfast.runtime.client import Client, Object
+from holdfast.runtime.controller import After, Done, Outcome
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+
+FINALIZER = "kubernetes.io/pv-controller"
+EXTERNAL_FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
+_MIGRATED_TO = "pv.kubernetes.io/migrated-to"
+# Sources whose deletion an external driver owns.
+_EXTERNAL = frozenset(
+    {
+        "awsElasticBlockStore",
+        "azureDisk",
+        "azureFile",
+        "cinder",
+        "csi",
+        "gcePersistentDisk",
+        "portworxVolume",
+        "vsphereVolume",
+    }
+)
+# Sources Kubernetes has a plug-in for that cannot delete.
+_UNDELETABLE = frozenset({"fc", "flexVolume", "iscsi", "nfs"})
+
+
+class _Failed(Exception):
+    """The text goes into the volume's status and an event."""
+
+
+class Reclaimer:
+    """`wake_volume` has a volume looked at by the binder."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        recorder: Recorder,
+        provisioners: Provisioners,
+    ) -> None:
+        self._client = client
+        self._claims = informers.of(kinds.CLAIM)
+        self._volumes = informers.of(kinds.VOLUME)
+        self._pods = informers.of(kinds.POD)
+        podclaims.index(self._pods)
+        self._writes = Writes(client, informers)
+        self._recorder = recorder
+        self._provisioners = provisioners
+        self._backoff = Backoff(0.5, 122.0)
+        self.wake_volume: Callable[[str], None] = _ignore
+
+    async def keep_finalizer(self, obj: Object) -> Object:
+        """Hold volumes made by an in-tree plug-in until their storage is deleted."""
+        meta = obj["metadata"]
+        maker = (meta.get("annotations") or {}).get(views.PROVISIONED_BY, "")
+        if not maker.startswith(IN_TREE):
+            return obj
+        finalizers = meta.get("finalizers") or []
+        wanted = [name for name in finalizers if name not in (FINALIZER, EXTERNAL_FINALIZER)]
+        policy = obj["spec"].get("persistentVolumeReclaimPolicy")
+        if policy == "Delete" and maker not in MIGRATED:
+            if FINALIZER in finalizers and EXTERNAL_FINALIZER not in finalizers:
+                return obj
+            # A finalizer cannot be added to an object that is already being deleted.
+            if FINALIZER in finalizers or "deletionTimestamp" not in meta:
+                wanted.append(FINALIZER)
+        if wanted == finalizers:
+            return obj
+        return await self._writes.volume(obj, {"metadata": {"finalizers": wanted}})
+
+    async def reclaim(self, obj: Object) -> Outcome:
+        """Do what the policy says with a released volume."""
+        volume = views.volume(obj)
+        if _MIGRATED_TO in volume.metadata.annotations:
+            return Done
+        policy = volume.spec.persistent_volume_reclaim_policy
+        if policy == "Retain":
+            return Done
+        if policy == "Delete":
+            return await self._delete(obj, volume)
+        if policy == "Recycle":
+            return await self._recycle(obj, volume)
+        message = "Volume has unrecognized PersistentVolumeReclaimPolicy"
+        await self._fail(obj, "VolumeUnknownReclaimPolicy", message)
+        return Done
+
+    # Delete
+
+    async def _delete(self, obj: Object, volume: views.Volume) -> Outcome:
+        name = volume.metadata.name
+        try:
+            if not await self._delete_storage(volume):
+                return Done
+        except backend_errors.Conflict as error:
+            # In use: nothing failed, it is too early.
+            self._recorder.event(obj, "Normal", "VolumeDelete", str(error))
+            return After(self._backoff.next(name))
+        except (_Failed, backend_errors.BackendError) as error:
+            await self._fail(obj, "VolumeFailedDelete", str(error))
+            return After(self._backoff.next(name))
+        self._backoff.forget(name)
+        finalizers = volume.metadata.finalizers
+        if FINALIZER in finalizers:
+            kept = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+            await self._writes.volume(obj, {"metadata": {"finalizers": kept}})
+        try:
+            await self._client.delete(kinds.VOLUME, name, uid=volume.metadata.uid)
+        except errors.NotFound:
+            pass
+        return Done
+
+    async def _delete_storage(self, volume: views.Volume) -> bool:
+        """Delete the volume's storage; False when that is somebody else's business."""
+        maker = volume.metadata.annotations.get(views.PROVISIONED_BY)
+        source, fields = volume.spec.source()
+        if maker is not None:
+            if not maker.startswith(IN_TREE) or maker in MIGRATED:
+                return False
+            served = self._provisioners.get(maker)
+            if served is None:
+                raise _Failed(_no_deleter(volume, "no volume plugin matched"))
+            handle = registry.handle_of({source: fields}, volume.metadata.annotations)
+            if handle is None:
+                raise _Failed(_no_deleter(volume, "no deletable volume plugin matched"))
+            await served.backend.delete_volume(handle[1].id)
+            return True
+        if source in _EXTERNAL:
+            return False
+        if source == "hostPath":
+            await recycling.delete_host_path(fields.get("path", ""))
+            return True
+        reason = "no deletable volume plugin matched" if source in _UNDELETABLE else None
+        raise _Failed(_no_deleter(volume, reason or "no volume plugin matched"))
+
+    # Recycle
+
+    async def _recycle(self, obj: Object, volume: views.Volume) -> Outcome:
+        name = volume.metadata.name
+        users = self._users(volume)
+        if users:
+            message = f"Volume is used by pods: {','.join(users)}"
+            self._recorder.event(obj, "Normal", "VolumeFailedRecycle", message)
+            return After(self._backoff.next(name))
+        source, fields = volume.spec.source()
+        if source not in recycling.RECYCLERS:
+            message = "No recycler plugin found for the volume!"
+            await self._fail(obj, "VolumeFailedRecycle", message)
+            return Done
+        try:
+            await recycling.RECYCLERS[source](fields, views.mount_options(volume))
+        except backend_errors.BackendError as error:
+            message = f"Recycle failed: failed to recycle volume: {error}"
+            await self._fail(obj, "VolumeFailedRecycle", message)
+            return After(self._backoff.next(name))
+        self._backoff.forget(name)
+        self._recorder.event(obj, "Normal", "VolumeRecycled", "Volume recycled")
+        await self._writes.unbind(obj)
+        return Done
+
+    def _users(self, volume: views.Volume) -> list[str]:
+        """Pods that may still write to the volume of a claim that is gone."""
+        reference = volume.spec.claim_ref
+        if reference is None or self._claims.get(reference.name, reference.namespace):
+            return []
+        pods = podclaims.users(self._pods, reference.namespace, reference.name)
+        return [f"{p.metadata.namespace}/{p.metadata.name}" for p in pods if not p.finished]
+
+    async def _fail(self, obj: Object, reason: str, message: str) -> None:
+        status = obj.get("status") or {}
+        if status.get("phase") == "Failed" and status.get("message") == message:
+            return
+        await self._writes.volume_phase(obj, "Failed", message)
+        self._recorder.event(obj, "Warning", reason, message)
+
+
+def _no_deleter(volume: views.Volume, why: str) -> str:
+    return f'error getting deleter volume plugin for volume "{volume.metadata.name}": {why}'
+
+
+def _ignore(name: str) -> None:
+    """Until the binder connects itself."""

@@ -1,0 +1,174 @@
+"""Runs external programs: the only module of Holdfast that starts one.
+
+Arguments are always a list, never a shell line, and the locale is fixed to C
+so that output can be parsed. The child leads its own session; a timeout or a
+cancellation kills the whole process group and reaps the child before the
+caller continues.
+
+Output is collected in anonymous memory files rather than pipes: a program
+that leaves a daemon behind (FUSE mounts do) would keep a pipe open and make
+its caller wait for an end of file that never comes.
+
+    CommandFailed            exit status other than zero
+     +- CommandMissing       the program is not installed
+     +- CommandTimedOut      killed after its time was up
+
+Secrets go through `input` or `env`; `argv` appears in errors and logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+STDERR_LINES_SHOWN = 5
+REAP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a successful command printed."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+class CommandFailed(Exception):
+    """A command ended with an error; a negative `code` is the number of a signal."""
+
+    def __init__(self, argv: Sequence[str], code: int, stderr: bytes) -> None:
+        super().__init__(tuple(argv), code, stderr)
+        self.argv = tuple(argv)
+        self.code = code
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        how = f"exit {self.code}" if self.code >= 0 else f"signal {-self.code}"
+        return _with_stderr(f"{shlex.join(self.argv)} failed ({how})", self.stderr)
+
+
+class CommandMissing(CommandFailed):
+    """The program does not exist on this machine."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__((program,), 127, b"")
+        self.args = (program,)
+        self.program = program
+
+    def __str__(self) -> str:
+        return (
+            f"{self.program} was not found on this machine: "
+            f"install the package that provides {self.program}, or add its directory to PATH"
+        )
+
+
+class CommandTimedOut(CommandFailed):
+    """The program ran longer than allowed and was killed."""
+
+    def __init__(self, argv: Sequence[str], seconds: float, stderr: bytes) -> None:
+        super().__init__(argv, -signal.SIGKILL, stderr)
+        self.args = (tuple(argv), seconds, stderr)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        said = f"{shlex.join(self.argv)} did not finish within {self.seconds:g} s and was killed"
+        return _with_stderr(said, self.stderr)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    input: bytes | None = None,
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run a program to its end and return its output.
+
+    `env` is added to this process's environment; `timeout` is in seconds.
+    Raises CommandFailed or one of its subclasses.
+    """
+    with _memory_file("stdout") as stdout, _memory_file("stderr") as stderr:
+        process = await _start(argv, input is not None, stdout, stderr, env)
+        try:
+            async with asyncio.timeout(timeout):
+                if input is not None:
+                    await _feed(process, input)
+                code = await process.wait()
+        except TimeoutError as error:
+            raise CommandTimedOut(argv, timeout, _read(stderr)) from error
+        finally:
+            if process.returncode is None:
+                await _kill(process)
+        if code != 0:
+            raise CommandFailed(argv, code, _read(stderr))
+        return Completed(_read(stdout), _read(stderr))
+
+
+async def _start(
+    argv: Sequence[str],
+    with_input: bool,
+    stdout: int,
+    stderr: int,
+    env: Mapping[str, str] | None,
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if with_input else asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "LC_ALL": "C", **(env or {})},
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise CommandMissing(argv[0]) from error
+    except OSError as error:
+        # 126 is what a shell reports for a program that exists but cannot be run.
+        raise CommandFailed(argv, 126, str(error.strerror or error).encode()) from error
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
+    """Write standard input; a program that ends without reading it is not an error here."""
+    stdin = process.stdin
+    assert stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        stdin.write(data)
+        await stdin.drain()
+    stdin.close()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        await stdin.wait_closed()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the process group and reap the child."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # A process stuck in the kernel (a dead NFS server) survives SIGKILL until
+    # its call returns; the event loop reaps it then and the caller goes on now.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REAP_SECONDS):
+            await process.wait()
+
+
+@contextlib.contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    descriptor = os.memfd_create(name)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    """Return the whole file, leaving the offset that the child shares alone."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def _with_stderr(said: str, stderr: bytes) -> str:
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    return f"{said}: {'; '.join(lines[-STDERR_LINES_SHOWN:])}" if lines else said

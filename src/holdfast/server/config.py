@@ -1,0 +1,209 @@
+"""What `holdfast up` can be told, as frozen records by topic.
+
+Values come from three places, the later winning: the defaults below, the
+optional ``holdfast.toml`` in the data directory, and the command line. The
+file holds what a flag can say::
+
+    [listen]
+    address = "127.0.0.1:6443"
+    [node]
+    name = "storage-1"
+    [log]
+    level = "info"
+    format = "json"
+
+Invariant: a `Config` that exists is valid. An unknown key or an impossible
+value is a `ConfigError` that names the place and what would be accepted, so
+that a misspelt setting never silently does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from holdfast.kit import suggest
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 6443
+DATA_DIR_VARIABLE = "HOLDFAST_DATA_DIR"
+FILE_NAME = "holdfast.toml"
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "listen": ("address",),
+    "node": ("name",),
+    "log": ("level", "format"),
+}
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used: what is wrong, where it stands, what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the API listens."""
+
+    host: str = DEFAULT_HOST  # an IP address or a name of this machine; loopback by default
+    port: int = DEFAULT_PORT  # 0: any free port
+    fallback: bool = True  # when the port is taken, use a free one; off once a port was asked for
+
+    def __str__(self) -> str:
+        """Render as HOST:PORT, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """How the process logs; the lines go to standard error."""
+
+    level: str = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything one `holdfast up` needs to know."""
+
+    data_dir: Path  # absolute; all state lies below it
+    node_name: str  # name of the Node object for this machine, a DNS-1123 label or subdomain
+    listen: Listen = field(default_factory=Listen)
+    log: Log = field(default_factory=Log)
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where state lives unless told otherwise: the machine's for root, else the user's."""
+    if chosen := environ.get(DATA_DIR_VARIABLE):
+        return Path(chosen).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/holdfast")
+    home = environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    return Path(home) / "holdfast"
+
+
+def default_node_name(hostname: str | None = None) -> str:
+    """Make a DNS-1123 label of this machine's short host name."""
+    short = (socket.gethostname() if hostname is None else hostname).split(".", 1)[0].lower()
+    label = re.sub(r"[^a-z0-9-]+", "-", short)[:63].strip("-")
+    return label or "localhost"
+
+
+def parse_listen(text: str) -> Listen:
+    """Read ``ADDR:PORT``, ``:PORT`` or ``[IPv6]:PORT``; raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(
+            f"{text!r} is no address to listen on: write ADDR:PORT, for example "
+            f"{DEFAULT_HOST}:{DEFAULT_PORT}, or port 0 for any free one"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:{port}")
+    return Listen(host or DEFAULT_HOST, int(port), fallback=False)
+
+
+def load(
+    data_dir: Path,
+    *,
+    listen: str | None = None,
+    node_name: str | None = None,
+    log_level: str | None = None,
+    log_format: str | None = None,
+) -> Config:
+    """Join defaults, the file in ``data_dir`` and the given settings (None: not given)."""
+    path = data_dir / FILE_NAME
+    settings = _read(path)
+    given = {
+        ("listen", "address"): listen,
+        ("node", "name"): node_name,
+        ("log", "level"): log_level,
+        ("log", "format"): log_format,
+    }
+
+    def setting(section: str, key: str) -> tuple[str | None, str]:
+        """Give the value and where it was said, for the error message."""
+        if (value := given[section, key]) is not None:
+            return value, ""
+        return settings.get((section, key)), f"{path}: {section}.{key}: "
+
+    address, where = setting("listen", "address")
+    return Config(
+        data_dir=data_dir.absolute(),
+        node_name=_node_name(*setting("node", "name")),
+        listen=Listen() if address is None else _located(where, address),
+        log=Log(
+            _choice(*setting("log", "level"), LEVELS, "info"),
+            "json" if _choice(*setting("log", "format"), FORMATS, "text") == "json" else "text",
+        ),
+    )
+
+
+def _located(where: str, address: str) -> Listen:
+    try:
+        return parse_listen(address)
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}") from None
+
+
+def _read(path: Path) -> dict[tuple[str, str], str]:
+    """Give the file's settings by (section, key); a missing file has none."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: is no TOML: {error}") from error
+    settings = {}
+    for section, content in document.items():
+        if section not in _KNOWN:
+            raise _unknown(path, section, tuple(_KNOWN))
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: {section} is a section: write [{section}] and its keys")
+        for key, value in content.items():
+            if key not in _KNOWN[section]:
+                raise _unknown(path, f"{section}.{key}", _dotted(section))
+            if not isinstance(value, str):
+                raise ConfigError(f"{path}: {section}.{key}: {value!r} is not a string")
+            settings[section, key] = value
+    return settings
+
+
+def _dotted(section: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{key}" for key in _KNOWN[section])
+
+
+def _unknown(path: Path, key: str, known: tuple[str, ...]) -> ConfigError:
+    near = suggest.nearest(key, known)
+    hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
+    return ConfigError(f"{path}: unknown key {key}; {hint}")
+
+
+def _choice(value: str | None, where: str, choices: tuple[str, ...], default: str) -> str:
+    if value is None:
+        return default
+    if value not in choices:
+        raise ConfigError(f"{where}{value!r} is not one of {', '.join(choices)}")
+    return value
+
+
+def _node_name(value: str | None, where: str) -> str:
+    if value is None:
+        return default_node_name()
+    if len(value) > 253 or not all(_LABEL.fullmatch(part) for part in value.split(".")):
+        raise ConfigError(
+            f"{where}{value!r} is no node name: use lower case letters, digits, '-' and '.', "
+            "with a letter or digit at both ends"
+        )
+    return value
