@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.api import errors, shapes, validation
+from holdfast.api import errors, fields, shapes, validation
 from holdfast.api.kinds import Kind
 from holdfast.apiserver import deletion, strategies
 from holdfast.apiserver.admission import Admission
@@ -186,6 +186,11 @@ class Resources:
                 f"the name on the URL ({name})"
             )
         self._place(kind, meta, namespace)
+        if not meta.get("resourceVersion") and not validation.of(kind).unconditional_update:
+            cause = fields.invalid(
+                "metadata.resourceVersion", "", "must be specified for an update"
+            )
+            raise errors.Invalid.of(kind.group, kind.name, name, [cause])
         # Without a resourceVersion the update is unconditional.
         revision = meta.setdefault("resourceVersion", current["resourceVersion"])
         if revision != current["resourceVersion"]:
@@ -232,11 +237,12 @@ class Resources:
         self, kind: Kind, new: Object, old: Object, subresource: str | None, options: WriteOptions
     ) -> None:
         rules = validation.of(kind)
-        causes = deletion.check_finalizers(new, old)
         if subresource == "status":
-            causes += rules.status_update(new, old)
+            causes = rules.status_update(new, old)
         elif subresource is None:
-            causes += rules.update(new, old)
+            causes = rules.update(new, old)
+        else:
+            causes = deletion.check_finalizers(new, old)
         if causes:
             raise errors.Invalid.of(kind.group, kind.name, new["metadata"]["name"], causes)
         if subresource is None:

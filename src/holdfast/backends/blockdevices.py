@@ -52,6 +52,11 @@ def number_of(path: Path) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
+def is_anonymous(device: Device) -> bool:
+    """Return whether nothing but its number tells the device from others."""
+    return device.identity.startswith("device:")
+
+
 def _identity(node: Path, number: str) -> str:
     for kind, attribute in _IDENTITIES:
         value = _attribute(node, attribute)

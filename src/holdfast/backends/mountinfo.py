@@ -52,41 +52,56 @@ def at(path: Path | str) -> list[Mount]:
     return [m for m in _lines(TABLE.read_bytes(), _field(path)) if m.point == str(path)]
 
 
-def of_device(device: str) -> list[Mount]:
-    """Return the mounts of the block device "major:minor"."""
-    found = _lines(TABLE.read_bytes(), f" {device} ".encode())
-    return [m for m in found if m.device == device]
+def of_device(device: str, path: Path | str) -> list[Mount]:
+    """Return the mounts of the block device "major:minor" at `path`.
+
+    btrfs shows a number of its own in the table, so the path counts as well.
+    """
+    table = TABLE.read_bytes()
+    found = [m for m in _lines(table, f" {device} ".encode()) if m.device == device]
+    named = [m for m in _lines(table, _field(path)) if m.source == str(path)]
+    return found or named
 
 
 def beneath(path: Path | str) -> list[Mount]:
     """Return the mounts at `path` or deeper."""
-    prefix = f"{str(path).rstrip('/')}/"
-    found = _lines(TABLE.read_bytes(), b" " + _escape(str(path)))
-    return [m for m in found if m.point == str(path) or m.point.startswith(prefix)]
+    return _beneath(TABLE.read_bytes(), str(path))
 
 
 def holding(path: Path | str) -> Mount | None:
     """Return the mount that `path`, which must be absolute and resolved, lies in."""
+    return _holding(TABLE.read_bytes(), Path(path))
+
+
+def touching(path: Path | str) -> list[Mount]:
+    """Return the mounts beneath `path`, and those elsewhere that show it or part of it."""
     table = TABLE.read_bytes()
-    for ancestor in (Path(path), *Path(path).parents):
+    found = _beneath(table, str(path))
+    home = _holding(table, Path(path))
+    if home is None:
+        return found
+    relative = str(path)[len(home.point.rstrip("/")) :]
+    inner = f"{home.root.rstrip('/')}{relative}".rstrip("/")
+    shown = [
+        m
+        for m in _lines(table, b" " + _escape(inner))
+        if m.device == home.device and (m.root == inner or m.root.startswith(f"{inner}/"))
+    ]
+    return [*found, *(m for m in shown if m not in found)]
+
+
+def _beneath(table: bytes, path: str) -> list[Mount]:
+    prefix = f"{path.rstrip('/')}/"
+    found = _lines(table, b" " + _escape(path))
+    return [m for m in found if m.point == path or m.point.startswith(prefix)]
+
+
+def _holding(table: bytes, path: Path) -> Mount | None:
+    for ancestor in (path, *path.parents):
         found = [m for m in _lines(table, _field(ancestor)) if m.point == str(ancestor)]
         if found:
             return found[-1]
     return None
-
-
-def binds_of(path: Path | str) -> list[Mount]:
-    """Return the mounts elsewhere that show `path` or something beneath it."""
-    home = holding(path)
-    if home is None:
-        return []
-    relative = str(path)[len(home.point.rstrip("/")) :]
-    inner = f"{home.root.rstrip('/')}{relative}".rstrip("/")
-    return [
-        m
-        for m in _lines(TABLE.read_bytes(), b" " + _escape(inner))
-        if m.device == home.device and (m.root == inner or m.root.startswith(f"{inner}/"))
-    ]
 
 
 def _field(path: Path | str) -> bytes:

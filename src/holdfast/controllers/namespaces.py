@@ -72,12 +72,10 @@ class NamespaceDeletion:
         if remaining:
             await self._report(obj, remaining)
             return After(self._waits.next(name))
-        patch = {
-            "metadata": {"uid": obj["metadata"]["uid"]},
-            "spec": {"finalizers": [entry for entry in finalizers if entry != FINALIZER]},
-        }
+        kept = [entry for entry in finalizers if entry != FINALIZER]
+        finalized = {**obj, "spec": {**obj.get("spec", {}), "finalizers": kept}}
         try:
-            await self._client.patch(kinds.NAMESPACE, name, patch, subresource="finalize")
+            await self._client.replace(kinds.NAMESPACE, finalized, subresource="finalize")
         except errors.NotFound:
             pass
         return Done

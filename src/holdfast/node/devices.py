@@ -75,48 +75,33 @@ class LoopDevices:
         A device whose image has grown since is told its new size. Raises
         errors.NotFound, errors.Unavailable.
         """
-        try:
-            descriptor = os.open(image, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise errors.NotFound("no such disk image", str(image)) from error
-        except OSError as error:
-            raise errors.Unavailable(
-                f"cannot open the disk image ({error.strerror})", str(image)
-            ) from error
-        try:
-            with self._lock:
-                found = find(image)
-                if found is None:
+        mode = os.O_RDONLY if read_only else os.O_RDWR
+        with self._lock, _translated("attach a loop device", image):
+            found = find(image)
+            if found is None:
+                with _opened(image, mode) as descriptor:
                     path = _configure(descriptor, read_only)
-                else:
-                    path = found.path
-                    _keep(found)
-        except OSError as error:
-            raise errors.Unavailable(
-                f"cannot attach a loop device ({error.strerror})",
-                str(image),
-                "Holdfast needs root and the kernel's loop module",
-            ) from error
-        finally:
-            os.close(descriptor)
-        return self._described(path, image)
+            else:
+                path = found.path
+                _keep(found)
+            return self._described(path, image)
 
     def grow(self, image: Path) -> Device | None:
         """Tell the image's device its new size; None when no device is attached."""
-        with self._lock:
+        with self._lock, _translated("grow the loop device", image):
             found = find(image)
-        return self._described(found.path, image) if found else None
+            return self._described(found.path, image) if found else None
 
     def detach(self, image: Path) -> None:
         """Take away the device of `image`; without one this is a success."""
-        with self._lock:
+        with self._lock, _translated("detach the loop device", image):
             found = find(image)
             if found is not None:
                 _clear(found)
 
     def detach_device(self, path: Path) -> None:
         """Take away a loop device by its path; one that is not ours is left alone."""
-        with self._lock:
+        with self._lock, _translated("detach the loop device", path):
             found = _inspect(path.name)
             if found is not None:
                 _clear(found)
@@ -200,7 +185,8 @@ def _keep(loop: Loop) -> None:
 def _clear(loop: Loop) -> None:
     if not loop.ours:
         return
-    users = [m.point for m in mountinfo.of_device(blockdevices.number_of(loop.path))]
+    number = blockdevices.number_of(loop.path)
+    users = [m.point for m in mountinfo.of_device(number, loop.path)]
     users += [
         m.point
         for m in mountinfo.read()
@@ -216,10 +202,8 @@ def _clear(loop: Loop) -> None:
         try:
             fcntl.ioctl(device, _CLR_FD)
         except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise errors.Unavailable(
-                    f"cannot detach {loop.path} ({error.strerror})", loop.image
-                ) from error
+            if error.errno != errno.ENXIO:  # detached meanwhile
+                raise
     _await_detached(loop)
 
 
@@ -273,6 +257,20 @@ def _backing_file(name: str) -> str:
 
 def _sysfs_size(name: str) -> int:
     return int((SYS_BLOCK / name / "size").read_text()) * blockdevices.SECTOR
+
+
+@contextlib.contextmanager
+def _translated(what: str, where: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise errors.NotFound(f"cannot {what}: no such disk image or device", str(where)) from error
+    except OSError as error:
+        raise errors.Unavailable(
+            f"cannot {what} ({error.strerror})",
+            str(where),
+            "Holdfast needs root and the kernel's loop module",
+        ) from error
 
 
 @contextlib.contextmanager

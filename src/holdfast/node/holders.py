@@ -21,7 +21,7 @@ PROC = Path("/proc")
 
 def describe(point: Path) -> str:
     """Return e.g. "postgres (pid 4711), bash (pid 12)", or "" when nobody is found."""
-    found = []
+    found: list[str] = []
     for pid in find(point):
         if len(found) == SHOWN:
             found.append("others")
@@ -47,7 +47,7 @@ def _uses(pid: int, point: str) -> bool:
     home = f"{PROC}/{pid}"
     for link in (f"{home}/cwd", f"{home}/root", f"{home}/exe", *_descriptors(home)):
         try:
-            target = os.readlink(link)  # noqa: PTH115: there may be thousands of them
+            target = os.readlink(link)  # noqa: PTH115 - thousands of them
         except OSError:
             continue
         if target == point or target.startswith(prefix):

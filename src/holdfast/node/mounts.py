@@ -91,6 +91,21 @@ def parse_options(options: Sequence[str]) -> tuple[int, str]:
     return flags, ",".join(data)
 
 
+def is_read_only(options: Sequence[str]) -> bool:
+    """Return whether these options make a read-only mount."""
+    return bool(parse_options(options)[0] & syscalls.MS_RDONLY)
+
+
+def is_enforced(path: Path) -> bool:
+    """Return whether what is mounted at `path` ends where its volume ends.
+
+    The whole of a file system does (and a whole device); a directory out of a
+    larger one does not.
+    """
+    found = mountinfo.at(path)
+    return bool(found) and (found[-1].root == "/" or not path.is_dir())
+
+
 def is_mounted(path: Path) -> bool:
     """Return whether something is mounted at exactly `path`."""
     return bool(mountinfo.at(path))

@@ -28,6 +28,7 @@ def apply(path: Path, group: int, policy: Policy = "Always", *, read_only: bool 
     Symbolic links are changed themselves and never followed. Raises
     errors.Unavailable when a file cannot be changed.
     """
+    path = path.resolve()
     mask = _READABLE if read_only else _WRITABLE
     if policy == "OnRootMismatch" and _matches(path.stat(), group, mask):
         return False
@@ -46,17 +47,26 @@ def apply(path: Path, group: int, policy: Policy = "Always", *, read_only: bool 
 
 
 def _change(name: str, holder: int | None, group: int, mask: int) -> None:
-    found = os.stat(name, dir_fd=holder, follow_symlinks=False)  # noqa: PTH116: relative to a descriptor
-    if found.st_gid != group:
-        os.chown(name, -1, group, dir_fd=holder, follow_symlinks=False)
-    if stat.S_ISLNK(found.st_mode):
-        return
-    mode = stat.S_IMODE(found.st_mode) | mask
-    if stat.S_ISDIR(found.st_mode):
-        mode |= _DIRECTORY
-    # A change of owner clears the setgid bit, so the mode comes second.
-    if mode != stat.S_IMODE(found.st_mode) or found.st_gid != group:
-        os.chmod(name, mode, dir_fd=holder)  # noqa: PTH101: relative to a descriptor
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=holder)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISLNK(found.st_mode):
+            os.chown(name, -1, group, dir_fd=holder, follow_symlinks=False)
+            return
+        # Through the descriptor, not the name: whoever writes to the volume
+        # could put a link in the file's place meanwhile.
+        itself = f"/proc/self/fd/{descriptor}"
+        mode = stat.S_IMODE(found.st_mode) | mask
+        if stat.S_ISDIR(found.st_mode):
+            mode |= _DIRECTORY
+        if found.st_gid != group:
+            os.chown(itself, -1, group)
+        # A change of owner clears the setgid bit, so the mode comes second.
+        if found.st_gid != group or mode != stat.S_IMODE(found.st_mode):
+            Path(itself).chmod(mode)
+    finally:
+        os.close(descriptor)
 
 
 def _matches(found: os.stat_result, group: int, mask: int) -> bool:

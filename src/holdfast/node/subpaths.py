@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -102,11 +103,7 @@ def _walk(top: int, path: str) -> int:
         finally:
             os.close(current)
         current = following
-        if os.readlink(f"/proc/self/fd/{current}") and _is_link(current):  # noqa: PTH115
+        if stat.S_ISLNK(os.fstat(current).st_mode):
             os.close(current)
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
     return current
-
-
-def _is_link(descriptor: int) -> bool:
-    return (os.fstat(descriptor).st_mode & 0o170000) == 0o120000

@@ -1,4 +1,4 @@
-"""A control plane of one's own for each test: the real store, rules and client, no socket.
+"""A control plane of one's own for each test: the real store, rules and client.
 
 `plane` gives the client and shared informers; controllers under test are started with
 `plane.run(...)` and stop with the test. Nothing is faked, so a controller that passes
@@ -15,11 +15,10 @@ from typing import Any, Protocol
 import pytest
 
 from holdfast.api import errors, kinds
-from holdfast.apiserver.inprocess import InProcessClient
-from holdfast.apiserver.resources import Resources
+from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
-from holdfast.store.log import Store
+from holdfast.testing.apiserver import api_server
 
 Object = dict[str, Any]
 
@@ -33,8 +32,8 @@ class Component(Protocol):
 class Plane:
     """An API and the means to run controllers against it."""
 
-    def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
-        self.client = InProcessClient(Resources(store))
+    def __init__(self, client: Client, group: asyncio.TaskGroup) -> None:
+        self.client = client
         self.informers = Informers(self.client)
         self.recorder = Recorder(self.client, "test")
         self._group = group
@@ -99,14 +98,8 @@ class Plane:
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    store = Store.open(tmp_path / "state.db")
-    try:
-        async with asyncio.TaskGroup() as group:
-            made = Plane(store, group)
-            for name in ("default", "kube-node-lease"):
-                await made.create(kinds.NAMESPACE, name)
-            made.start(made.informers, made.recorder)
-            yield made
-            await made.stop()
-    finally:
-        await store.close()
+    async with api_server(tmp_path) as server, asyncio.TaskGroup() as group:
+        made = Plane(server.client, group)
+        made.start(made.informers, made.recorder)
+        yield made
+        await made.stop()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from holdfast.api import kinds, views
-from holdfast.controllers.scheduling.scheduler import Scheduler
+from holdfast.controllers.scheduling.scheduler import EXCLUSIVE_CLAIM, Scheduler
 
 if TYPE_CHECKING:
     from conftest import Plane
@@ -222,3 +222,41 @@ async def test_pods_of_other_schedulers_and_gated_pods_are_left_alone(scheduling
     for name in ("other", "gated"):
         pod = await scheduling.find(kinds.POD, name)
         assert pod is not None and "nodeName" not in pod["spec"]
+
+
+async def test_a_claim_for_one_pod_at_a_time_passes_from_pod_to_pod(scheduling: Plane) -> None:
+    await make_node(scheduling)
+    await make_class(scheduling, "quick", "Immediate")
+    spec = {
+        "accessModes": ["ReadWriteOncePod"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "quick",
+    }
+    await scheduling.create(kinds.CLAIM, "c", spec=spec)
+    await make_volume(scheduling, "pv1", "quick", "n1")
+    await bind(scheduling, "c", "pv1")
+    await make_pod(scheduling, "first", "c")
+    await scheduling.until(kinds.POD, "first", on("n1"))
+    await make_pod(scheduling, "second", "c")
+    text = f"0/1 nodes are available: 1 {EXCLUSIVE_CLAIM}."
+    await scheduling.until(kinds.POD, "second", refused(text))
+    await scheduling.client.delete(kinds.POD, "first", "default", grace=0)
+    await scheduling.until(kinds.POD, "second", on("n1"))
+
+
+async def test_a_scheduler_that_starts_late_finds_its_pods(plane: Plane) -> None:
+    await make_node(plane)
+    await make_pod(plane, "p")
+    plane.start(Scheduler(plane.client, plane.informers, plane.recorder))
+    await plane.until(kinds.POD, "p", on("n1"))
+
+
+async def test_a_pod_that_is_refused_is_written_once(scheduling: Plane) -> None:
+    await make_node(scheduling)
+    await make_pod(scheduling, "p", "missing")
+    text = '0/1 nodes are available: persistentvolumeclaim "missing" not found.'
+    first = await scheduling.until(kinds.POD, "p", refused(text))
+    await make_class(scheduling, "a-class")
+    await make_class(scheduling, "another")
+    await asyncio.sleep(0.2)
+    assert await scheduling.find(kinds.POD, "p") == first

@@ -176,7 +176,14 @@ class LocalBackend:
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        try:
+            return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        except OSError as error:
+            raise errors.Unavailable(
+                f"the disk does not work as it should ({error.strerror})",
+                str(error.filename or self._roots.default),
+                "check the directory's owner and the machine's log",
+            ) from error
 
 
 def _page(names: list[str], token: str, limit: int) -> tuple[list[str], str]:

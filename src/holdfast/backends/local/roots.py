@@ -73,7 +73,7 @@ class Roots:
             try:
                 raw = (self.default / OTHERS).read_bytes()
                 others = msgspec.json.decode(raw, type=list[str])
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 others = []
             except msgspec.DecodeError as error:
                 raise errors.Conflict(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.backends import errors, mountinfo
+from holdfast.backends.local import records
 
 SYS_BLOCK = Path("/sys/block")
 
@@ -57,6 +58,8 @@ def flush(uses: list[Use]) -> None:
 
 
 def _loops(directory: Path) -> list[Use]:
+    if not (directory / records.IMAGE).exists():
+        return []
     prefix = f"{directory}/"
     found = []
     for name in _loop_names():
@@ -67,7 +70,7 @@ def _loops(directory: Path) -> list[Use]:
             number = (SYS_BLOCK / name / "dev").read_text().strip()
         except OSError:
             continue  # not attached, or detached while we looked
-        points = tuple(m.point for m in mountinfo.of_device(number))
+        points = tuple(m.point for m in mountinfo.of_device(number, f"/dev/{name}"))
         at = f" mounted at {', '.join(points)}" if points else ""
         found.append(Use(f"loop device /dev/{name}{at}", points))
     return found
@@ -82,6 +85,5 @@ def _loop_names() -> list[str]:
 
 
 def _mounts(directory: Path) -> list[Use]:
-    points = {m.point for m in mountinfo.beneath(directory)}
-    points |= {m.point for m in mountinfo.binds_of(directory)}
+    points = {m.point for m in mountinfo.touching(directory)}
     return [Use(f"mounted at {point}", (point,)) for point in sorted(points)]

@@ -7,6 +7,6 @@ order every observer relies on. Where Kubernetes waits for a resync every 15 sec
 exactly the claims and volumes they concern.
 """
 
-from holdfast.controllers.binding.binder import Binder
+from holdfast.controllers.binding.binder import COMPONENT, Binder
 
-__all__ = ["Binder"]
+__all__ = ["COMPONENT", "Binder"]

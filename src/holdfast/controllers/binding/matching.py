@@ -6,14 +6,14 @@ group keeps its free volumes sorted by capacity, per class and volume mode, so a
 binary search; labels have an index of their own for claims with a selector. Binding N claims to
 N volumes costs N log N.
 
-The invariant: `free` holds exactly the volumes a claim may take now: Available, unclaimed, not
-being deleted, and not taken by a bind that is under way.
+The invariant: `_free` holds, once each, exactly the volumes a claim may take now: Available,
+unclaimed, not being deleted, and not taken by a bind that is under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sortedcontainers import SortedKeyList
 
@@ -38,7 +38,7 @@ class Entry:
     class_name: str
     labels: dict[str, str]
     claim: views.Reference | None
-    terminating: bool
+    barred: bool
     available: bool
 
     @classmethod
@@ -53,14 +53,19 @@ class Entry:
             class_name=views.class_of(volume),
             labels=volume.metadata.labels,
             claim=spec.claim_ref,
-            terminating=volume.metadata.terminating,
+            # A volume of an attributes class is never matched while that feature is off.
+            barred=volume.metadata.terminating or bool(spec.volume_attributes_class_name),
             available=volume.status.phase == "Available",
         )
 
     @property
     def free(self) -> bool:
         """Whether any claim may take it."""
-        return self.available and self.claim is None and not self.terminating
+        return self.available and self.claim is None and not self.barred
+
+    def offers_as(self, other: Entry | None) -> bool:
+        """Whether a claim that names the volume would judge both states alike."""
+        return other is not None and replace(other, available=self.available) == self
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,8 @@ class VolumeIndex:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._taken: set[str] = set()
+        # How many binds of a volume are under way; two claims may name the same one.
+        self._taken: dict[str, int] = {}
         self._free: dict[_Shelf, SortedKeyList] = {}
         self._modes: dict[Modes, int] = {}
         self._labels: dict[tuple[str, str], dict[str, Entry]] = {}
@@ -152,7 +158,6 @@ class VolumeIndex:
         entry = self._entries.pop(name, None)
         if entry is not None:
             self._unfile(entry)
-        self._taken.discard(name)
 
     def get(self, name: str) -> Entry | None:
         """The volume's entry."""
@@ -165,14 +170,23 @@ class VolumeIndex:
     def take(self, name: str) -> None:
         """Keep others from the volume while a bind is under way."""
         self._unshelve(name)
-        self._taken.add(name)
+        self._taken[name] = self._taken.get(name, 0) + 1
 
-    def release(self, name: str) -> None:
-        """The bind is over: what the volume now is decides."""
-        self._taken.discard(name)
+    def release(self, name: str) -> bool:
+        """The bind is over: what the volume now is decides. True when it is free again."""
+        self._taken[name] -= 1
+        if self._taken[name]:
+            return False
+        del self._taken[name]
         entry = self._entries.get(name)
-        if entry is not None and entry.free:
-            self._shelve(entry)
+        if entry is None or not entry.free:
+            return False
+        self._shelve(entry)
+        return True
+
+    def of_claim(self, key: tuple[str, str]) -> list[str]:
+        """The volumes whose claimRef names the claim, whatever its uid."""
+        return list(self._reserved.get(key, ()))
 
     def _file(self, entry: Entry) -> None:
         self._modes[entry.modes] = self._modes.get(entry.modes, 0) + 1
@@ -247,7 +261,7 @@ class VolumeIndex:
             and wish.modes <= entry.modes
             and entry.size >= wish.size
             and entry.mode == wish.mode
-            and not entry.terminating
+            and not entry.barred
         ]
 
     def _smallest(self, wish: Wish, modes: Modes) -> Entry | None:

@@ -3,6 +3,9 @@
 A claim that found nothing is filed here under its class and, when its selector demands a label,
 under that label; among those by the size it asks for. A new free volume so finds a claim that
 fits without asking all of them. A claim leaves when it is looked at again.
+
+Claims that wait for their first consumer are kept apart: no free volume is theirs to take, only
+one that is reserved for them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from holdfast.controllers.binding.matching import Entry, Wish
 
 Key = tuple[str, str]
 _Label = tuple[str, str] | None
+# A place no volume's label leads to.
+_DELAYED: _Label = ("", "")
 
 
 def _by_size(wish: Wish) -> tuple[int, str, str]:
@@ -33,18 +38,21 @@ class WaitingClaims:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self._wishes: dict[Key, Wish] = {}
+        self._places: dict[Key, tuple[Wish, tuple[str, _Label]]] = {}
         self._filed: dict[tuple[str, _Label], SortedKeyList] = {}
 
     def __len__(self) -> int:
-        return len(self._wishes)
+        return len(self._places)
 
-    def add(self, wish: Wish) -> None:
-        """The claim found no volume."""
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def add(self, wish: Wish, *, delayed: bool = False) -> None:
+        """The claim found no volume; `delayed` when it waits for its first consumer."""
         key = (wish.namespace, wish.name)
         self.remove(key)
-        self._wishes[key] = wish
-        place = (wish.class_name, _label_of(wish))
+        place = (wish.class_name, _DELAYED if delayed else _label_of(wish))
+        self._places[key] = wish, place
         group = self._filed.get(place)
         if group is None:
             group = self._filed[place] = SortedKeyList(key=_by_size)
@@ -52,10 +60,10 @@ class WaitingClaims:
 
     def remove(self, key: Key) -> None:
         """The claim is being looked at, bound or gone."""
-        wish = self._wishes.pop(key, None)
-        if wish is None:
+        found = self._places.pop(key, None)
+        if found is None:
             return
-        place = (wish.class_name, _label_of(wish))
+        wish, place = found
         group = self._filed[place]
         group.remove(wish)
         if not group:
@@ -74,6 +82,11 @@ class WaitingClaims:
     def _affordable(self, group: SortedKeyList, entry: Entry) -> Iterator[Wish]:
         largest = (entry.size, "\U0010ffff", "")
         return group.irange_key(None, largest, reverse=True)  # type: ignore[no-any-return]
+
+    def delayed(self, key: Key) -> bool:
+        """Whether the claim waits for its first consumer."""
+        found = self._places.get(key)
+        return found is not None and found[1][1] == _DELAYED
 
     def of_class(self, class_name: str) -> list[Key]:
         """Every waiting claim of a class."""

@@ -114,7 +114,7 @@ class NodeAgent:
             await self._volumes.set_up(pod.metadata.uid, order)
         except (resolving.Unmountable, mounting.MountFailed) as error:
             self._held[key] = asyncio.get_running_loop().time() + self._backoff.next(key)
-            text = f'MountVolume.SetUp failed for volume "{title}" : {error}'
+            text = f'MountVolume.SetUp failed for volume "{error.title or title}" : {error}'
             self._recorder.event(obj, "Warning", "FailedMount", text)
         else:
             self._forget(key)
@@ -124,9 +124,11 @@ class NodeAgent:
     async def _run_containers(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
         """Start the sleeping containers: all but those whose subPath cannot be had."""
         broken: dict[str, str] = {}
+        paths = {entry.name: self._volumes.path(uid, entry.name) for entry in pod.spec.volumes}
         for container in (*pod.spec.init_containers, *pod.spec.containers):
+            if not subpaths.wanted(container):
+                continue
             try:
-                paths = {e.name: self._volumes.path(uid, e.name) for e in pod.spec.volumes}
                 await asyncio.to_thread(subpaths.prepare, container, paths)
             except subpaths.SubPathError as error:
                 broken[container.name] = str(error)

@@ -11,6 +11,7 @@ The invariant: a record is removed last, when nothing it describes is left.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ import msgspec
 
 from holdfast.backends import mountinfo, protocol
 from holdfast.kit import files
+
+log = logging.getLogger("holdfast.controllers")
 
 RECORD = "volume.json"
 READY = "ready"
@@ -61,32 +64,33 @@ class Records:
         """Make the volume's directory and record, and say that it is not ready."""
         directory = self.directory(uid, record)
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (directory / READY).unlink()
+        self.unfinish(uid, record)
         files.write_atomic(directory / RECORD, msgspec.json.encode(record))
 
     def finish(self, uid: str, record: Record) -> None:
         """Say that the volume is ready."""
         (self.directory(uid, record) / READY).touch()
 
-    def is_ready(self, uid: str, record: Record) -> bool:
-        """Whether the volume was finished and is still mounted."""
-        if not (self.directory(uid, record) / READY).exists():
-            return False
-        mount = self.mount(uid, record)
-        return mount.is_dir() if record.how == "directory" else bool(mountinfo.at(mount))
+    def unfinish(self, uid: str, record: Record) -> None:
+        """Say that the volume is no longer ready, before it is taken down."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory(uid, record) / READY).unlink()
+
+    def is_finished(self, uid: str, record: Record) -> bool:
+        """Whether the volume was finished once; whether it is mounted now is another matter."""
+        return (self.directory(uid, record) / READY).exists()
 
     def remove(self, uid: str, record: Record) -> None:
         """Delete what is left of the volume; refuses while anything is mounted in it."""
         directory = self.directory(uid, record)
+        if not directory.is_dir():
+            return
         if mountinfo.beneath(directory):
             raise OSError(f"{directory} still has something mounted in it")
         mount = directory / MOUNT
-        with contextlib.suppress(FileNotFoundError):
-            (directory / READY).unlink()
-        if record.how == "directory" and mount.is_dir() and not mount.is_symlink():
+        if record.how == "directory" and mount.is_dir():
             shutil.rmtree(mount)
-        elif mount.is_dir():
+        elif mount.is_dir() and not mount.is_symlink():
             # A mount point is empty: rmdir, unlike a recursive delete, cannot eat a volume.
             mount.rmdir()
         else:
@@ -94,16 +98,25 @@ class Records:
         shutil.rmtree(directory)
 
     def forget_pod(self, uid: str) -> None:
-        """Remove the pod's empty directories."""
-        top = self._pods / uid
-        for directory, _, _ in os.walk(top, topdown=False):
+        """Remove the pod's directories; refuses when anything unknown lies in them."""
+        for directory, _, names in os.walk(self._pods / uid, topdown=False):
+            for name in names:
+                # What a crash left of a record that was being written.
+                if name.startswith(f".{RECORD}."):
+                    Path(directory, name).unlink()
             Path(directory).rmdir()
 
-    def pods(self) -> list[str]:
-        """Return the uids of all pods that have left something on disk."""
-        return sorted(path.name for path in self._pods.iterdir()) if self._pods.is_dir() else []
+    def load(self) -> dict[str, list[Record]]:
+        """Read the records of all pods that have left something on disk, by uid."""
+        if not self._pods.is_dir():
+            return {}
+        return {path.name: list(self._of(path)) for path in sorted(self._pods.iterdir())}
 
-    def of(self, uid: str) -> Iterator[Record]:
-        """Yield the records of a pod; a damaged one is an error, not skipped."""
-        for path in sorted((self._pods / uid / "volumes").glob(f"*/*/{RECORD}")):
-            yield msgspec.json.decode(path.read_bytes(), type=Record)
+    def _of(self, pod: Path) -> Iterator[Record]:
+        for path in sorted((pod / "volumes").glob(f"*/*/{RECORD}")):
+            try:
+                yield msgspec.json.decode(path.read_bytes(), type=Record)
+            except msgspec.DecodeError as error:
+                # Records replace each other whole, so this is damage done by others. The
+                # rest of the node goes on; this pod's directory cannot be removed.
+                log.error("damaged record", extra={"path": str(path), "error": str(error)})

@@ -39,7 +39,14 @@ NEEDS = {
 
 
 class Unmountable(Exception):
-    """The volume cannot be mounted now; the text is the reason shown to users."""
+    """The volume cannot be mounted now; the text is the reason shown to users.
+
+    `title` names the persistent volume, where it is known.
+    """
+
+    def __init__(self, why: str, title: str = "") -> None:
+        super().__init__(why)
+        self.title = title
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,8 @@ class Resolver:
         if reference is None or reference.uid != claim.metadata.uid:
             raise Unmountable(
                 f'persistentvolume "{volume.metadata.name}" is not bound to the claim '
-                f'"{claim.metadata.namespace}/{claim.metadata.name}"'
+                f'"{claim.metadata.namespace}/{claim.metadata.name}"',
+                volume.metadata.name,
             )
         _check_mode(pod, entry.name, volume.spec.volume_mode)
         return self._volume_order(pod, entry, volume, obj)
@@ -161,7 +169,7 @@ class Resolver:
         security = pod.spec.security_context
         handle = legacy.handle_of(obj["spec"], volume.metadata.annotations)
         if handle is None:
-            raise _no_backend(name, source, fields)
+            raise Unmountable(_no_backend(source, fields), name)
         self._require(LOCAL, name)
         # A path of the host keeps its owners; everything else may be given to a group.
         group = security.fs_group if source != "hostPath" else None
@@ -185,7 +193,7 @@ class Resolver:
 
     def _require(self, side: str, name: str) -> None:
         if side not in self._sides:
-            raise Unmountable(f'volume "{name}" is of the {side} backend, which this node lacks')
+            raise Unmountable(f"it is of the {side} backend, which this node lacks", name)
 
 
 def _empty_dir(name: str, source: Mapping[str, Any], group: int | None) -> EmptyDirOrder:
@@ -224,12 +232,12 @@ def _check_mode(pod: views.Pod, entry: str, mode: str) -> None:
         )
 
 
-def _no_backend(name: str, source: str, fields: Mapping[str, Any]) -> Unmountable:
+def _no_backend(source: str, fields: Mapping[str, Any]) -> str:
     if source == "csi":
         driver = fields.get("driver", "")
-        return Unmountable(f"driver name {driver} not found in the list of registered CSI drivers")
+        return f"driver name {driver} not found in the list of registered CSI drivers"
     need = NEEDS.get(source, "a backend for it on this node is needed")
-    return Unmountable(f"{source or 'this kind of'} volumes cannot be mounted on this node: {need}")
+    return f"{source or 'this kind of'} volumes cannot be mounted on this node: {need}"
 
 
 def _unsupported(obj: Mapping[str, Any], entry: str) -> Unmountable:
@@ -237,4 +245,4 @@ def _unsupported(obj: Mapping[str, Any], entry: str) -> Unmountable:
     volumes = obj.get("spec", {}).get("volumes") or ()
     fields = next((dict(volume) for volume in volumes if volume.get("name") == entry), {})
     source = next((key for key in fields if key != "name"), "")
-    return _no_backend(entry, source, fields.get(source) or {})
+    return Unmountable(_no_backend(source, fields.get(source) or {}))

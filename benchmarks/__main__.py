@@ -1,0 +1,36 @@
+"""`python -m benchmarks [NAME ...]`: run all measurements, or those named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import claims, process, requests
+from benchmarks.report import Figure
+
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "start": process.start,
+    "creates": requests.creates,
+    "dynamic-directory": lambda: claims.dynamic("directory"),
+    "dynamic-image": lambda: claims.dynamic("image"),
+    "static-1000": lambda: claims.static(1000, 400),
+    "static-10000": lambda: claims.static(10_000, 350),
+}
+
+
+def main(names: list[str]) -> int:
+    """Print the figures; the exit code is 1 when a target is missed."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+        return 2
+    missed = 0
+    for name in names or BENCHMARKS:
+        for figure in BENCHMARKS[name]():
+            print(figure, flush=True)
+            missed += not figure.met
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""The paths at which volumes appear: made as needed, occupied, and cleared again.
+
+A place is a mount point (a directory, or an empty file for raw blocks and
+single files) or, without the right to mount, a symbolic link. Clearing never
+removes anything that could be data: a directory only when it is empty, a file
+only when it has no content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from holdfast.backends import errors, mountinfo
+from holdfast.node import mounts
+
+DIRECTORY_MODE = 0o750
+FILE_MODE = 0o600
+
+
+def occupied(place: Path) -> bool:
+    """Return whether a volume is there: a mount, or a link that leads somewhere."""
+    if place.is_symlink():
+        return place.exists()
+    return bool(mountinfo.at(place))
+
+
+def make_directory(place: Path) -> None:
+    """Make the place a directory to mount on. Raises errors.Conflict."""
+    _make(place, directory=True)
+
+
+def bind_onto(
+    source: Path, place: Path, *, read_only: bool = False, options: Sequence[str] = ()
+) -> None:
+    """Make the place of the same kind as `source` and bind `source` there."""
+    try:
+        found = source.stat()
+    except OSError as error:
+        raise errors.NotFound(f"cannot be found ({error.strerror})", str(source)) from error
+    if not mountinfo.at(place):
+        _make(place, directory=stat.S_ISDIR(found.st_mode))
+    mounts.bind(source, place, read_only=read_only, options=options)
+
+
+def link(source: Path, place: Path) -> None:
+    """Make the place a symbolic link to `source`; the stand-in for a bind mount."""
+    if place.is_symlink() and place.readlink() == source:
+        return
+    try:
+        place.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if place.is_symlink():
+            place.unlink()
+        elif place.is_dir():
+            place.rmdir()
+        place.symlink_to(source)
+    except OSError as error:
+        raise errors.Conflict(
+            f"cannot be made a link to {source} ({error.strerror})",
+            str(place),
+            "move what is there away",
+        ) from error
+
+
+def clear(place: Path, lazy: bool = False) -> None:
+    """Unmount or unlink what is there and remove the place itself if it is empty.
+
+    Raises errors.Conflict when a mount is busy, or when files lie underneath.
+    """
+    if place.is_symlink():
+        place.unlink(missing_ok=True)
+        return
+    mounts.unmount(place, lazy=lazy)
+    try:
+        found = place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        if stat.S_ISDIR(found.st_mode):
+            place.rmdir()
+        elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
+            place.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise errors.Conflict(
+            f"cannot be removed ({error.strerror}): files lie beneath the mount point",
+            str(place),
+            "they are not the volume's: look at them and move them away",
+        ) from error
+
+
+def _make(place: Path, *, directory: bool) -> None:
+    try:
+        place.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if place.is_symlink():
+            # Left from a time without the right to mount.
+            place.unlink()
+        if directory:
+            place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            return
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(place, flags, FILE_MODE))
+    except OSError as error:
+        raise errors.Conflict(
+            f"cannot be made ({error.strerror})", str(place), "move what is there away"
+        ) from error

@@ -1,0 +1,97 @@
+"""The composition root: from a configuration to the objects that run, wired once, in one place.
+
+Nothing below this package chooses what it talks to; here the API server gets its store, the
+controllers their client, the node agent its backends. Reading this module is reading what one
+`holdfast up` consists of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.apiserver.inprocess import InProcessClient
+from holdfast.apiserver.resources import Resources
+from holdfast.backends import registry
+from holdfast.backends.local.backend import LocalBackend
+from holdfast.backends.local.node_side import LocalNodeSide
+from holdfast.controllers import binding, provisioning
+from holdfast.controllers.events_ttl import EventExpiry
+from holdfast.controllers.namespaces import NamespaceDeletion
+from holdfast.controllers.nodeagent.agent import NodeAgent
+from holdfast.controllers.nodes import NodeLifecycle
+from holdfast.controllers.protection import Protection
+from holdfast.controllers.provisioners import Provisioners, Served
+from holdfast.controllers.reclaiming import Reclaimer
+from holdfast.controllers.scheduling.scheduler import Scheduler
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+from holdfast.server import config
+
+Run = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Everything that runs beside the API server; each entry runs until cancelled."""
+
+    informers: Informers
+    components: tuple[Run, ...]
+    close: Callable[[], Awaitable[None]]
+
+
+def volumes_directory(data_dir: Path) -> Path:
+    """Where the local backend keeps its volumes unless a class says otherwise."""
+    return data_dir / "volumes"
+
+
+def control_plane(settings: config.Config, resources: Resources) -> ControlPlane:
+    """Wire controllers, backends and the node agent to the embedded API."""
+    client = InProcessClient(resources)
+    informers = Informers(client)
+    node = settings.node_name
+    local = LocalBackend(volumes_directory(settings.data_dir), node)
+    served = {
+        name: Served(entry, local)
+        for name, entry in registry.PROVISIONERS.items()
+        if entry.backend == "local"
+    }
+    provisioners = Provisioners(served)
+    volume_events = Recorder(client, binding.COMPONENT)
+    scheduler_events = Recorder(client, "default-scheduler")
+    kubelet_events = Recorder(client, "kubelet", node)
+    node_events = Recorder(client, "node-controller")
+    by_provisioner = {
+        name: volume_events if entry.in_tree else Recorder(client, name)
+        for name, entry in served.items()
+    }
+    reclaimer = Reclaimer(client, informers, volume_events, provisioners)
+    recorders = {
+        volume_events,
+        scheduler_events,
+        kubelet_events,
+        node_events,
+        *by_provisioner.values(),
+    }
+    agent = NodeAgent(
+        client,
+        informers,
+        kubelet_events,
+        node_name=node,
+        root=settings.data_dir / "nodes" / node,
+        node_sides={"local": LocalNodeSide()},
+    )
+    components: tuple[Run, ...] = (
+        *(recorder.run for recorder in recorders),
+        binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
+        provisioning.ProvisioningController(client, informers, by_provisioner, provisioners).run,
+        provisioning.Deleter(client, informers, by_provisioner, provisioners).run,
+        Protection(client, informers).run,
+        Scheduler(client, informers, scheduler_events).run,
+        agent.run,
+        NamespaceDeletion(client, informers, node_events).run,
+        EventExpiry(client, informers, node_events).run,
+        NodeLifecycle(client, informers, node_events).run,
+    )
+    return ControlPlane(informers, components, local.close)
