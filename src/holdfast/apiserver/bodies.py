@@ -7,15 +7,15 @@ parser otherwise drops in silence.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import yaml
 
-from holdfast.api import errors, patches, strategic
+from holdfast.api import errors, fields, patches, shapes, strategic
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import protobuf
+from holdfast.apiserver import gotext, protobuf
 from holdfast.apiserver.options import WriteOptions
 
 Object = dict[str, Any]
@@ -29,6 +29,15 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 _decode_json = msgspec.json.decode
 
 
+class _YamlLoader(yaml.CSafeLoader):
+    """Reads what looks like a date as the text it is, as JSON would."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the name and type are the library's)
+        first: [(tag, regexp) for tag, regexp in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def parse(content: bytes, content_type: str) -> Any:
     """The body as plain data; raises `BadRequest` or `UnsupportedMediaType`."""
     media = content_type.partition(";")[0].strip()
@@ -36,8 +45,8 @@ def parse(content: bytes, content_type: str) -> Any:
         return _json(content)
     if media == YAML:
         try:
-            return yaml.load(content, Loader=yaml.CSafeLoader)
-        except yaml.YAMLError as error:
+            return yaml.load(content, Loader=_YamlLoader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise errors.BadRequest(f"the body is not YAML: {error}") from error
     if media == PROTOBUF:
         return protobuf.decode(content)
@@ -47,7 +56,8 @@ def parse(content: bytes, content_type: str) -> Any:
 def _json(content: bytes) -> Any:
     try:
         return _decode_json(content)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides msgspec's own error: text that is not UTF-8, and nesting without end.
         raise errors.BadRequest(f"the body is not JSON: {error}") from error
 
 
@@ -71,61 +81,101 @@ def parse_object(
             f"the API version in the data ({version}) does not match "
             f"the expected API version ({kind.api_version})"
         )
-    if options.validation != "Ignore" and content_type.startswith(JSON):
-        _check_duplicates(content, kind, options)
+    if options.validation != "Ignore" and not content_type.startswith((YAML, PROTOBUF)):
+        options.duplicates += _duplicates(content)
     return body
 
 
-def _check_duplicates(content: bytes, kind: Kind, options: WriteOptions) -> None:
-    duplicates: list[str] = []
+class _Twice(dict[str, Any]):
+    """A JSON object in which members were given more than once."""
+
+    names: tuple[str, ...] = ()
+
+
+def _duplicates(content: bytes) -> list[str]:
+    """One text per member given twice, in the order of the document."""
+    found = False
 
     def pairs(members: list[tuple[str, Any]]) -> Object:
-        names: Object = {}
-        for name, value in members:
-            if name in names:
-                duplicates.append(name)
-            names[name] = value
-        return names
+        nonlocal found
+        obj = dict(members)
+        if len(obj) == len(members):
+            return obj
+        found = True
+        seen: set[str] = set()
+        twice = _Twice(obj)
+        again = [name for name, _ in members if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        twice.names = tuple(dict.fromkeys(again))
+        return twice
 
     tree = json.loads(content, object_pairs_hook=pairs)
-    if not duplicates:
+    return [f'duplicate field "{path}"' for path in _paths(tree, "")] if found else []
+
+
+def _paths(tree: Any, prefix: str) -> Iterator[str]:
+    if isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _paths(value, f"{prefix}[{index}]")
         return
-    texts = [f'duplicate field "{_locate(tree, name)}"' for name in duplicates]
-    if options.validation == "Strict":
-        raise errors.BadRequest(
-            f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
-            f"strict decoding error: {', '.join(texts)}"
-        )
-    options.warnings += texts
+    if not isinstance(tree, dict):
+        return
+    start = f"{prefix}." if prefix else ""
+    if isinstance(tree, _Twice):
+        yield from (start + name for name in tree.names)
+    for key, value in tree.items():
+        yield from _paths(value, start + key)
 
 
-def _locate(tree: Any, name: str, path: str = "") -> str:
-    """The dotted path of the first member of that name; the name alone if there is none."""
-    if isinstance(tree, dict):
-        if name in tree:
-            return f"{path}.{name}" if path else name
-        for key, value in tree.items():
-            found = _locate(value, name, f"{path}.{key}" if path else key)
-            if found.rpartition(".")[0]:
-                return found
-    return name
+def parse_patch(
+    content: bytes, content_type: str, kind: Kind, options: WriteOptions
+) -> Callable[[Object], Object]:
+    """What the patch does to an object, as a function that leaves its argument alone.
 
-
-def parse_patch(content: bytes, content_type: str, kind: Kind) -> Callable[[Object], Object]:
-    """What the patch does to an object, as a function that leaves its argument alone."""
+    The function also makes sure that the result can be read as an object of the kind, because a
+    patch that spoils an object is answered with 422, where a bad body is a 400.
+    """
     media = content_type.partition(";")[0].strip()
     if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
         raise errors.UnsupportedMediaType.of((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
     patch = _json(content)
-    if media == JSON_PATCH:
-        if not isinstance(patch, list):
-            raise errors.BadRequest("a JSON patch is a list of operations")
-        return lambda old: _refused(patches.json_patch, old, patch)
-    if not isinstance(patch, dict):
-        raise errors.BadRequest("a merge patch is an object")
-    if media == MERGE_PATCH:
-        return lambda old: _object(patches.merge_patch(old, patch))
-    return lambda old: _refused(strategic.strategic_merge, old, patch, kind.shape)
+    wanted = list if media == JSON_PATCH else dict
+    if not isinstance(patch, wanted):
+        form = "list of operations" if wanted is list else "object"
+        raise errors.BadRequest(f"the patch must be a JSON {form}")
+    twice = [] if options.validation == "Ignore" else _duplicates(content)
+
+    def change(old: Object) -> Object:
+        if media == STRATEGIC_PATCH:
+            new = _refused(strategic.strategic_merge, old, patch, kind.shape)
+            shown = gotext.printed(patch)
+        else:
+            apply = patches.json_patch if media == JSON_PATCH else patches.merge_patch
+            new = _refused(apply, old, patch)
+            shown = ""
+        return new if new is old else _readable(new, shown, kind, options, twice)
+
+    return change
+
+
+def _readable(
+    new: Object, shown: str, kind: Kind, options: WriteOptions, texts: list[str]
+) -> Object:
+    """The patched object without unknown fields; raises `Invalid` if it is not of the kind."""
+    unknown: list[str] | None = None if options.validation == "Ignore" else []
+    try:
+        decoded = kind.shape.decode(new, unknown)
+    except shapes.DecodeError as error:
+        raise _spoiled(new, shown, str(error)) from error
+    texts = texts + [f'unknown field "{path}"' for path in unknown or ()]
+    if texts and options.validation == "Strict":
+        raise _spoiled(new, shown, f"strict decoding error: {', '.join(texts)}")
+    options.warnings += texts
+    return decoded
+
+
+def _spoiled(new: Object, shown: str, why: str) -> errors.Invalid:
+    value = shown or msgspec.json.encode(new).decode()
+    return errors.Invalid.of("", "", "", [fields.invalid("patch", value, why)])
 
 
 def _object(value: Any) -> Object:

@@ -7,6 +7,7 @@ the wire's Status in one place. An unexpected exception is logged once and answe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from holdfast.api import errors, fields, kinds
+from holdfast.api.kinds import Kind
 from holdfast.apiserver import (
     auth,
     binding,
@@ -27,7 +29,7 @@ from holdfast.apiserver import (
 )
 from holdfast.apiserver.answers import Answer, send_answer, send_stream
 from holdfast.apiserver.metrics import Metrics
-from holdfast.apiserver.options import DeleteOptions, WriteOptions
+from holdfast.apiserver.options import DeleteOptions, WriteOptions, refused_dry_run
 from holdfast.apiserver.requests import Receive, Request, Scope, Send, Target
 from holdfast.apiserver.resources import Resources
 from holdfast.apiserver.selection import Selection
@@ -36,6 +38,8 @@ from holdfast.store.records import Record
 log = logging.getLogger("holdfast.apiserver")
 _encode = msgspec.json.encode
 _VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
+_WRITABLE = ("status", "finalize")
 
 Outcome = Answer | watching.WatchStream
 
@@ -119,13 +123,13 @@ class Api:
     async def _get(self, request: Request, target: Target) -> Outcome:
         kind, namespace, name, subresource = target
         form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
+        query = request.query
         if name is not None:
-            if subresource not in (None, "status"):
-                raise errors.MethodNotAllowed()
-            _check_subresource(target)
+            _check_subresource(target, ("status",))
+            if query.get("resourceVersion"):
+                listing.check_reached(self._resources.store, query["resourceVersion"])
             record = self._resources.get(kind, name, namespace)
             return Answer(form.one(kind, record))
-        query = request.query
         selection = Selection(
             kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
@@ -145,6 +149,7 @@ class Api:
             await binding.bind(self._resources, name, namespace, body, options)
             return Answer(_encode(_success()), 201)
         if name is not None:
+            _check_subresource(target, ())
             raise errors.MethodNotAllowed()
         body = bodies.parse_object(content, content_type, kind, options)
         if kind.namespaced and namespace is None:
@@ -155,7 +160,7 @@ class Api:
 
     async def _put(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
-        _check_subresource(target)
+        _check_subresource(target, _WRITABLE)
         if name is None:
             raise errors.MethodNotAllowed()
         options = _write_options(request)
@@ -169,23 +174,22 @@ class Api:
 
     async def _patch(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
-        _check_subresource(target)
+        _check_subresource(target, _WRITABLE)
         if name is None:
             raise errors.MethodNotAllowed()
         options = _write_options(request)
         content = await request.body()
-        change = bodies.parse_patch(content, request.header(b"content-type"), kind)
+        change = bodies.parse_patch(content, request.header(b"content-type"), kind, options)
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.update(kind, name, namespace, change, options, subresource)
         return Answer(form.one(kind, record), warnings=options.warnings)
 
     async def _delete(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
-        if subresource is not None:
-            raise errors.MethodNotAllowed()
+        _check_subresource(target, ())
         content = await request.body()
         parsed = bodies.parse(content, request.header(b"content-type")) if content else {}
-        options = DeleteOptions.of(parsed if isinstance(parsed, dict) else {}, request.query)
+        options = DeleteOptions.of(parsed, request.query)
         form = forms.negotiate(request.header(b"accept"))
         if name is None:
             return await self._delete_collection(request, target, options)
@@ -205,39 +209,50 @@ class Api:
             kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
         records, meta = listing.page(self._resources.store, kind, selection, query)
-        deleted: list[Record] = []
-        for record in records:
-            try:
-                last, _ = await self._resources.delete(
-                    kind, record.obj["metadata"]["name"], namespace, options
-                )
-            except errors.NotFound:
-                continue
-            deleted.append(last)
+        # All at once, so that they share the wait for the disk.
+        outcomes = await asyncio.gather(
+            *(self._delete_listed(kind, record, options) for record in records)
+        )
+        deleted = [record for record in outcomes if record is not None]
         return Answer(forms.JSON.many(kind, deleted, meta))
 
+    async def _delete_listed(
+        self, kind: Kind, record: Record, options: DeleteOptions
+    ) -> Record | None:
+        meta = record.obj["metadata"]
+        try:
+            last, _ = await self._resources.delete(
+                kind, meta["name"], meta.get("namespace"), options
+            )
+        except errors.NotFound:
+            return None
+        return last
 
-def _check_subresource(target: Target) -> None:
-    if target.subresource is None:
-        return
-    if target.subresource not in target.kind.subresources or target.subresource == "binding":
-        raise errors.NotFound.resource()
+
+def _check_subresource(target: Target, allowed: tuple[str, ...]) -> None:
+    """Refuse a subresource that the kind does not have, or that does not know the verb."""
+    if target.subresource is None or target.subresource in allowed:
+        if target.subresource in (None, *target.kind.subresources):
+            return
+    elif target.subresource in target.kind.subresources:
+        raise errors.MethodNotAllowed()
+    raise errors.NotFound.resource()
 
 
 def _write_options(request: Request) -> WriteOptions:
     query = request.query
     dry_run = query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise errors.Invalid.of(
-            "meta.k8s.io",
-            "CreateOptions",
-            "",
-            [fields.not_supported("dryRun", dry_run, ["All"])],
-        )
     level = query.get("fieldValidation") or "Warn"
+    causes = []
+    if dry_run not in ("", "All"):
+        causes.append(refused_dry_run([dry_run]))
     if level not in _VALIDATION:
-        cause = fields.not_supported("fieldValidation", level, _VALIDATION)
-        raise errors.Invalid.of("meta.k8s.io", "CreateOptions", "", [cause])
+        causes.append(fields.not_supported("fieldValidation", level, _VALIDATION))
+    if "force" in query and request.method == "PATCH":
+        # Only server-side apply can be forced.
+        causes.append(fields.forbidden("force", "may not be specified for non-apply patch"))
+    if causes:
+        raise errors.Invalid.of("meta.k8s.io", _OPTIONS[request.method], "", causes)
     return WriteOptions(dry_run=bool(dry_run), validation=level)  # type: ignore[arg-type]
 
 

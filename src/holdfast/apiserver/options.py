@@ -1,7 +1,8 @@
 """What a caller asks of a write, apart from the object: dry run, strictness, preconditions.
 
 The HTTP face reads these from the query and the body, the in-process client passes them
-straight. `warnings` is the one output: texts for the answer's `Warning` headers.
+straight. `duplicates` is what reading the body found, for the one report of field validation;
+`warnings` is the one output: texts for the answer's `Warning` headers.
 """
 
 from __future__ import annotations
@@ -9,10 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.api import errors, fields
+from holdfast.api import errors, fields, shapes
 
 Validation = Literal["Ignore", "Warn", "Strict"]
 PROPAGATION = ("Background", "Foreground", "Orphan")
+
+
+def refused_dry_run(given: list[str]) -> fields.Cause:
+    """Say that `dryRun` knows one value; Kubernetes shows the list as Go writes it."""
+    shown = ", ".join(map(fields.quote, given))
+    said = f'Unsupported value: []string{{{shown}}}: supported values: "All"'
+    return fields.Cause("dryRun", fields.NOT_SUPPORTED, said)
 
 
 @dataclass(slots=True)
@@ -21,6 +29,7 @@ class WriteOptions:
 
     dry_run: bool = False
     validation: Validation = "Ignore"
+    duplicates: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -37,15 +46,22 @@ class DeleteOptions:
     @classmethod
     def of(cls, body: dict[str, Any], query: dict[str, str]) -> DeleteOptions:
         """From a request's body and query; raises `Invalid` on values nobody knows."""
+        try:
+            body = shapes.of("DeleteOptions").decode(body)
+        except shapes.DecodeError as error:
+            raise errors.BadRequest(f"DeleteOptions cannot be read: {error}") from error
         preconditions = body.get("preconditions") or {}
         grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
         propagation = body.get("propagationPolicy", query.get("propagationPolicy"))
         causes = []
+        if propagation is not None and "orphanDependents" in body:
+            texts = "orphanDependents and deletionPropagation cannot be both set"
+            causes.append(fields.invalid("propagationPolicy", propagation, texts))
         if propagation is not None and propagation not in PROPAGATION:
             causes.append(fields.not_supported("propagationPolicy", propagation, PROPAGATION))
         dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])
         if dry_run not in ([], ["All"]):
-            causes.append(fields.not_supported("dryRun", str(dry_run[0]), ["All"]))
+            causes.append(refused_dry_run(dry_run))
         if causes:
             raise errors.Invalid.of("meta.k8s.io", "DeleteOptions", "", causes)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from holdfast.api import errors, kinds
 from holdfast.api.kinds import Kind
@@ -19,6 +19,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # The limit of Kubernetes' API server for one request.
 BODY_LIMIT = 3 * 1024 * 1024
+_SERVED = frozenset((kind.group, kind.version) for kind in kinds.ALL)
 
 
 class Target(NamedTuple):
@@ -77,20 +78,16 @@ class Request:
 def target_of(path: str) -> Target | None:
     """What the path names; None for a path that is not of the resource API.
 
-    Raises `NotFound` for a resource that is not served.
+    Raises `NotFound` for a resource that is not served. The server has decoded the path already.
     """
-    parts = (
-        [unquote(part) for part in path.strip("/").split("/")]
-        if "%" in path
-        else path.strip("/").split("/")
-    )
+    parts = path.strip("/").split("/")
     if parts[:2] == ["api", "v1"]:
         group, version, rest = "", "v1", parts[2:]
     elif parts[0] == "apis" and len(parts) > 3:
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         return None
-    if not rest:
+    if not rest or (group, version) not in _SERVED:
         return None
     namespace = None
     if rest[0] == "namespaces" and len(rest) > 2 and not _of_namespace(rest):

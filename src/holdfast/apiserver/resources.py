@@ -273,8 +273,8 @@ class Resources:
             decoded = kind.shape.decode(body, unknown)
         except shapes.DecodeError as error:
             raise errors.BadRequest(f"{_unreadable(kind)}: {error}") from error
-        if unknown:
-            _report_unknown(kind, unknown, options)
+        if unknown or options.duplicates:
+            _report_fields(kind, unknown or [], options)
         obj = {**decoded, "kind": kind.name, "apiVersion": kind.api_version}
         meta = obj.setdefault("metadata", {})
         for field in _IGNORED:
@@ -321,8 +321,8 @@ def _unreadable(kind: Kind) -> str:
     return f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}'
 
 
-def _report_unknown(kind: Kind, unknown: list[str], options: WriteOptions) -> None:
-    texts = [f'unknown field "{path}"' for path in unknown]
+def _report_fields(kind: Kind, unknown: list[str], options: WriteOptions) -> None:
+    texts = options.duplicates + [f'unknown field "{path}"' for path in unknown]
     if options.validation == "Strict":
         raise errors.BadRequest(f"{_unreadable(kind)}: strict decoding error: {', '.join(texts)}")
     options.warnings += texts

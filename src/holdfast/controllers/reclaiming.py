@@ -7,13 +7,11 @@ pauses. Every text is Kubernetes' own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.controllers import podclaims, recycling
-from holdfast.controllers.binding.writes import Writes
+from holdfast.controllers.binding.writes import MIGRATED_TO, Writes, migrated_to
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
@@ -23,7 +21,6 @@ from holdfast.runtime.recorder import Recorder
 
 FINALIZER = "kubernetes.io/pv-controller"
 EXTERNAL_FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
-_MIGRATED_TO = "pv.kubernetes.io/migrated-to"
 # Sources whose deletion an external driver owns.
 _EXTERNAL = frozenset(
     {
@@ -46,7 +43,7 @@ class _Failed(Exception):
 
 
 class Reclaimer:
-    """`wake_volume` has a volume looked at by the binder."""
+    """Called by the binder for a volume whose claim is gone."""
 
     def __init__(
         self,
@@ -64,31 +61,28 @@ class Reclaimer:
         self._recorder = recorder
         self._provisioners = provisioners
         self._backoff = Backoff(0.5, 122.0)
-        self.wake_volume: Callable[[str], None] = _ignore
 
     async def keep_finalizer(self, obj: Object) -> Object:
         """Hold volumes made by an in-tree plug-in until their storage is deleted."""
         meta = obj["metadata"]
-        maker = (meta.get("annotations") or {}).get(views.PROVISIONED_BY, "")
+        annotations = meta.get("annotations") or {}
+        maker = annotations.get(views.PROVISIONED_BY, "")
         if not maker.startswith(IN_TREE):
             return obj
+        patch: Object = {}
+        driver = migrated_to(maker, annotations)
+        if driver != annotations.get(MIGRATED_TO):
+            patch["annotations"] = {MIGRATED_TO: driver}
         finalizers = meta.get("finalizers") or []
-        wanted = [name for name in finalizers if name not in (FINALIZER, EXTERNAL_FINALIZER)]
-        policy = obj["spec"].get("persistentVolumeReclaimPolicy")
-        if policy == "Delete" and maker not in MIGRATED:
-            if FINALIZER in finalizers and EXTERNAL_FINALIZER not in finalizers:
-                return obj
-            # A finalizer cannot be added to an object that is already being deleted.
-            if FINALIZER in finalizers or "deletionTimestamp" not in meta:
-                wanted.append(FINALIZER)
-        if wanted == finalizers:
-            return obj
-        return await self._writes.volume(obj, {"metadata": {"finalizers": wanted}})
+        wanted = _finalizers(obj, maker, finalizers)
+        if wanted != finalizers:
+            patch["finalizers"] = wanted
+        return await self._writes.volume(obj, {"metadata": patch}) if patch else obj
 
     async def reclaim(self, obj: Object) -> Outcome:
         """Do what the policy says with a released volume."""
         volume = views.volume(obj)
-        if _MIGRATED_TO in volume.metadata.annotations:
+        if MIGRATED_TO in volume.metadata.annotations:
             return Done
         policy = volume.spec.persistent_volume_reclaim_policy
         if policy == "Retain":
@@ -177,10 +171,14 @@ class Reclaimer:
     def _users(self, volume: views.Volume) -> list[str]:
         """Pods that may still write to the volume of a claim that is gone."""
         reference = volume.spec.claim_ref
-        if reference is None or self._claims.get(reference.name, reference.namespace):
+        if reference is None:
+            return []
+        claim = self._claims.get(reference.name, reference.namespace)
+        if claim is not None and claim["metadata"]["uid"] != reference.uid:
+            # The pods use the new claim of that name.
             return []
         pods = podclaims.users(self._pods, reference.namespace, reference.name)
-        return [f"{p.metadata.namespace}/{p.metadata.name}" for p in pods if not p.finished]
+        return sorted(f"{p.metadata.namespace}/{p.metadata.name}" for p in pods if not p.finished)
 
     async def _fail(self, obj: Object, reason: str, message: str) -> None:
         status = obj.get("status") or {}
@@ -194,5 +192,15 @@ def _no_deleter(volume: views.Volume, why: str) -> str:
     return f'error getting deleter volume plugin for volume "{volume.metadata.name}": {why}'
 
 
-def _ignore(name: str) -> None:
-    """Until the binder connects itself."""
+def _finalizers(obj: Object, maker: str, finalizers: list[str]) -> list[str]:
+    """The finalizers the volume of an in-tree plug-in has to have; order is kept."""
+    policy = obj["spec"].get("persistentVolumeReclaimPolicy")
+    ours = policy == "Delete" and maker not in MIGRATED
+    doomed = {EXTERNAL_FINALIZER} if maker not in MIGRATED else set()
+    if not ours:
+        doomed.add(FINALIZER)
+    wanted = [name for name in finalizers if name not in doomed]
+    # A finalizer cannot be added to an object that is already being deleted.
+    if ours and FINALIZER not in wanted and "deletionTimestamp" not in obj["metadata"]:
+        wanted.append(FINALIZER)
+    return wanted

@@ -3,18 +3,28 @@
 One row per change, its primary key the revision, so an append touches only the last page and a
 load is one sequential scan. No other index is kept: the store knows in memory which rows are
 superseded and names them by revision when it compacts. The file is opened exclusively, in WAL
-mode with `synchronous=FULL`: a commit that returned is on the disk.
+mode with `synchronous=FULL`: a commit that returned is on the disk. Each row carries a checksum,
+because SQLite notices a damaged page but not a damaged value.
+
+A new store appears under its name whole or not at all, so an empty file there is never one that
+was just begun: it is one that lost its content, and is refused like any other damage.
 
 All methods block; the store calls them from its one writer thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
+from holdfast.kit import files
 from holdfast.store import errors
 
 FORMAT = 1
@@ -32,10 +42,17 @@ CREATE TABLE log (
     key TEXT NOT NULL,
     created INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
-    value BLOB NOT NULL
+    value BLOB NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 """
+
+# Rows below a floor are gone for good, so it never comes down again.
+_RAISE_FLOOR = (
+    "INSERT INTO meta VALUES ('compacted', ?) "
+    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+)
 
 
 class Row(NamedTuple):
@@ -49,11 +66,17 @@ class Row(NamedTuple):
     value: bytes
 
 
+def _checksum(row: Row) -> int:
+    head = f"{row.revision} {row.created} {row.deleted} {row.bucket} {row.key} "
+    return crc32(row.value, crc32(head.encode()))
+
+
 class Database:
     """The open file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._ensure()
         try:
             self._sql = sqlite3.connect(
                 path, timeout=0.2, isolation_level=None, check_same_thread=False
@@ -69,20 +92,37 @@ class Database:
             self._sql.close()
             raise
 
+    def _ensure(self) -> None:
+        """Make the file if there is none."""
+        try:
+            if not self.path.exists():
+                self._create()
+            elif self.path.stat().st_size == 0:
+                raise errors.StoreCorrupt(self._damaged("the file is empty"))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _create(self) -> None:
+        """Put an empty store under the path in one step; leave one alone that is there first."""
+        image = _empty_store()
+        number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f"{self.path.name}.new-")
+        try:
+            with open(number, "wb") as file:
+                file.write(image)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(name, self.path)
+        finally:
+            Path(name).unlink()
+        files.fsync_dir(self.path.parent)
+
     def _prepare(self) -> None:
         sql = self._sql
         sql.execute("PRAGMA locking_mode=EXCLUSIVE")
         # A transaction that writes takes the lock for good, before anything is read.
         sql.execute("BEGIN EXCLUSIVE")
         sql.execute("COMMIT")
-        # A new file: nothing in it and nobody's mark on it.
-        marked = sql.execute("PRAGMA application_id").fetchone()[0] != 0
-        if not marked and not sql.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            sql.execute("PRAGMA journal_mode=WAL")
-            sql.executescript(
-                f"BEGIN;{_SCHEMA}PRAGMA application_id={_APPLICATION_ID};"
-                f"PRAGMA user_version={FORMAT};COMMIT;"
-            )
         self._verify()
         sql.execute("PRAGMA journal_mode=WAL")
         sql.execute("PRAGMA synchronous=FULL")
@@ -103,6 +143,9 @@ class Database:
         verdict = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise errors.StoreCorrupt(self._damaged(str(verdict)))
+        tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_schema")}
+        if not tables >= {"log", "meta"}:
+            raise errors.StoreCorrupt(self._damaged("its tables are missing"))
 
     def _damaged(self, why: str) -> str:
         return (
@@ -116,18 +159,27 @@ class Database:
         return int(row[0]) if row else 0
 
     def rows(self) -> Iterator[Row]:
-        """Every row, oldest first."""
+        """Every row, oldest first; raises `StoreCorrupt` at one that is not as it was written."""
         try:
-            for row in self._sql.execute(
-                "SELECT revision, bucket, key, created, deleted, value FROM log ORDER BY revision"
+            for *columns, checksum in self._sql.execute(
+                "SELECT revision, bucket, key, created, deleted, value, checksum "
+                "FROM log ORDER BY revision"
             ):
-                yield Row(*row)
+                row = Row(*columns)
+                if _checksum(row) != checksum:
+                    why = f"revision {row.revision} does not match its checksum"
+                    raise errors.StoreCorrupt(self._damaged(why))
+                yield row
         except sqlite3.Error as error:
+            # Also text that is no UTF-8, for which SQLite has no code.
+            if not hasattr(error, "sqlite_errorcode"):
+                raise errors.StoreCorrupt(self._damaged(str(error))) from error
             raise self._translate(error) from error
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write the rows in one transaction; on return they are on the disk."""
-        self._transact("INSERT INTO log VALUES (?,?,?,?,?,?)", rows)
+        values = [(*row, _checksum(row)) for row in rows]
+        self._transact("INSERT INTO log VALUES (?,?,?,?,?,?,?)", values)
 
     def compact(self, revision: int, superseded: Iterable[int]) -> None:
         """Drop the rows of the given revisions and remember `revision` as the new floor."""
@@ -143,21 +195,22 @@ class Database:
             sql.execute("BEGIN IMMEDIATE")
             sql.executemany(statement, rows)
             if floor is not None:
-                sql.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (floor,))
+                sql.execute(_RAISE_FLOOR, (floor,))
             sql.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
+            # Whatever went wrong, an open transaction would fail every later one.
             if sql.in_transaction:
-                sql.execute("ROLLBACK")
-            raise self._translate(error) from error
+                with contextlib.suppress(sqlite3.Error):
+                    sql.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._translate(error) from error
+            raise
 
     def _translate(self, error: sqlite3.Error) -> errors.StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         where = self.path
         if code in _FULL:
-            return errors.StoreFull(
-                f"the disk of {where} is full; the write was not made and nothing else was lost. "
-                "Free space there, then try again"
-            )
+            return self._full()
         if code in _LOCKED:
             return errors.StoreLocked(
                 f"{where} is in use by another process; stop it, or choose another data directory"
@@ -165,12 +218,35 @@ class Database:
         if code in _CORRUPT:
             return errors.StoreCorrupt(self._damaged(str(error)))
         if code in _UNWRITABLE:
-            return errors.StoreUnwritable(
-                f"{where} cannot be written ({error}); check its permissions, its file system "
-                "and the free space there"
-            )
+            return self._unwritable(error)
         return errors.StoreError(f"{where}: {error}")
+
+    def _unusable(self, error: OSError) -> errors.StoreError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._full()
+        return self._unwritable(error.strerror or error)
+
+    def _full(self) -> errors.StoreFull:
+        return errors.StoreFull(
+            f"the disk of {self.path} is full; the write was not made and nothing else was lost. "
+            "Free space there, then try again"
+        )
+
+    def _unwritable(self, why: object) -> errors.StoreUnwritable:
+        return errors.StoreUnwritable(
+            f"{self.path} cannot be written ({why}); check that its directory exists, its "
+            "permissions, its file system and the free space there"
+        )
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
         self._sql.close()
+
+
+def _empty_store() -> bytes:
+    """The bytes of a store file without rows."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as sql:
+        sql.executescript(
+            f"{_SCHEMA}PRAGMA application_id={_APPLICATION_ID};PRAGMA user_version={FORMAT};"
+        )
+        return sql.serialize()

@@ -5,6 +5,7 @@ StoreError
 ├── StoreLocked       another process has the file open
 ├── StoreFull         no room on the disk: nothing of the failed batch was kept
 ├── StoreUnwritable   the file or its file system refuses writes
+├── StoreClosed       a write came after `close`
 ├── Compacted         a reader asked for history that is gone
 └── FutureRevision    a reader asked for a revision that does not exist yet
 
@@ -32,6 +33,13 @@ class StoreFull(StoreError):
 
 class StoreUnwritable(StoreError):
     """The file system refuses the write; the write did not happen."""
+
+
+class StoreClosed(StoreError):
+    """The store has been closed; the write did not happen."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is closed and takes no more writes; start the server again")
 
 
 class Compacted(StoreError):

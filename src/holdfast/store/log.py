@@ -16,7 +16,7 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ class Store:
         self._queue: list[_Write] = []
         self._in_flight: list[_Write] = []
         self._idle: asyncio.Future[None] | None = None
+        self._closed = False
         self._history: list[Event] = []
         # (revision that superseded it, superseded revision), oldest first.
         self._superseded: list[tuple[int, int]] = []
@@ -131,7 +132,7 @@ class Store:
                 break
             if event.record.bucket == bucket:
                 if event.previous is None:
-                    del objects[event.record.key]
+                    objects.pop(event.record.key, None)
                 else:
                     objects[event.record.key] = event.previous
         return [objects[key] for key in sorted(objects) if key.startswith(prefix)]
@@ -148,6 +149,7 @@ class Store:
 
         Call it in the same step of the loop as the `latest` it depends on. The future is done
         when the change is on disk; it fails with a `StoreError` when it could not be written.
+        What `build` raises comes out here, and nothing was staged.
         """
         return self._stage(bucket, key, build, deleted=False)
 
@@ -159,6 +161,10 @@ class Store:
         self, bucket: str, key: str, build: Build, *, deleted: bool
     ) -> asyncio.Future[Record]:
         loop = asyncio.get_running_loop()
+        if self._closed:
+            refused: asyncio.Future[Record] = loop.create_future()
+            refused.set_exception(errors.StoreClosed())
+            return refused
         revision = self._next
         previous = self.latest(bucket, key)
         value, obj = build(revision)
@@ -249,20 +255,31 @@ class Store:
         self.floor = max(self.floor, floor)
 
     async def compact(self, revision: int) -> int:
-        """Drop what was superseded up to a committed revision; returns the rows dropped."""
+        """Drop what was superseded up to a committed revision; returns the rows dropped.
+
+        Raises `StoreError` when it could not be done; nothing has been dropped then.
+        """
+        if self._closed:
+            raise errors.StoreClosed
         revision = min(revision, self.revision)
-        cut = bisect_right(self._superseded, revision, key=lambda pair: pair[0])
-        doomed = [old for _, old in self._superseded[:cut]]
+        doomed = [old for _, old in self._superseded[: self._superseded_at(revision)]]
         if not doomed:
             return 0
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._database.compact, revision, doomed)
-        del self._superseded[:cut]
+        # Another compaction may have ended meanwhile: cut what is there now.
+        del self._superseded[: self._superseded_at(revision)]
         self._forget_history(revision)
         return len(doomed)
 
+    def _superseded_at(self, revision: int) -> int:
+        return bisect_right(self._superseded, revision, key=itemgetter(0))
+
     async def close(self) -> None:
-        """Commit what is staged, end the watches, let go of the file."""
+        """Take no more writes, commit what is staged, end the watches, let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
         if self._queue or self._in_flight:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle

@@ -7,11 +7,13 @@ volume goes away it is Lost, and found again when a volume of that name comes ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from holdfast.api import kinds, quantity, views
 from holdfast.controllers import podclaims
 from holdfast.controllers.binding.matching import VolumeIndex, Wish
 from holdfast.controllers.binding.waiting import WaitingClaims
-from holdfast.controllers.binding.writes import Writes
+from holdfast.controllers.binding.writes import MIGRATED_TO, Writes
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.runtime.client import Object
 from holdfast.runtime.controller import Done, Outcome
@@ -25,11 +27,10 @@ _LOST_VOLUME = "Bound claim has lost its PersistentVolume. Data on the volume is
 _MISBOUND = "Two claims are bound to the same volume, this one is bound incorrectly"
 _NO_CLASS = "no persistent volumes available for this claim and no storage class is set"
 _FIRST_CONSUMER = "waiting for first consumer to be created before binding"
-_MIGRATED_TO = "pv.kubernetes.io/migrated-to"
 
 
 class ClaimReconciler:
-    """Kubernetes' syncClaim."""
+    """Kubernetes' syncClaim. `offer` has a free volume offered to waiting claims."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class ClaimReconciler:
         self._index = index
         self._waiting = waiting
         self._provisioners = provisioners
+        self.offer: Callable[[str], None] = _ignore
 
     async def reconcile(self, key: Key) -> Outcome:
         """Look at the claim once."""
@@ -57,6 +59,7 @@ class ClaimReconciler:
         obj = self._claims.get(key[1], key[0])
         if obj is None:
             return Done
+        obj = await self._writes.mark_migrated(obj)
         claim = views.claim(obj)
         if views.BIND_COMPLETED in claim.metadata.annotations:
             await self._bound(obj, claim)
@@ -134,12 +137,12 @@ class ClaimReconciler:
         if delayed and views.SELECTED_NODE not in claim.metadata.annotations:
             self._say_what_is_awaited(obj)
         elif class_name:
-            self._waiting.add(wish)
+            self._waiting.add(wish, delayed=delayed)
             await self._provision(obj, claim, class_name, storage_class)
             return
         else:
             self._recorder.event(obj, "Normal", "FailedBinding", _NO_CLASS)
-        self._waiting.add(wish)
+        self._waiting.add(wish, delayed=delayed)
         await self._writes.claim_phase(obj, "Pending")
 
     async def _take_default_class(self, obj: Object) -> bool:
@@ -188,10 +191,17 @@ class ClaimReconciler:
                 message = f"no volume plugin matched name: {name}"
                 self._recorder.event(obj, "Warning", "ProvisioningFailed", message)
                 return
+            if claim.spec.data_source is not None:
+                message = (
+                    f'plugin "{name}" is not a CSI plugin. '
+                    "Only CSI plugin can provision a claim with a datasource"
+                )
+                self._recorder.event(obj, "Warning", "ProvisioningFailed", message)
+                return
             await self._annotate(obj, claim, {}, name)
             return
         external = self._provisioners.migrated(name)
-        extra = {_MIGRATED_TO: external} if external != name else {}
+        extra = {MIGRATED_TO: external} if external != name else {}
         obj = await self._annotate(obj, claim, extra, external)
         self._recorder.event(
             obj,
@@ -220,7 +230,13 @@ class ClaimReconciler:
         try:
             await self._writes.bind(volume, claim)
         finally:
-            self._index.release(name)
+            # A bind that failed may leave a volume that another claim was denied meanwhile.
+            if self._index.release(name):
+                self.offer(name)
+
+
+def _ignore(name: str) -> None:
+    """Until the binder connects itself."""
 
 
 def _mismatch(volume: views.Volume, claim: views.Claim) -> str:

@@ -8,14 +8,17 @@ Every write carries the resourceVersion it is based on, so nobody else's change 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from holdfast.api import errors, kinds, views
+from holdfast.controllers import provisioners
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.informer import Informers
 
 YES = "yes"
 PRE_RESIZE = "volume.alpha.kubernetes.io/pre-resize-capacity"
+MIGRATED_TO = "pv.kubernetes.io/migrated-to"
 
 
 class Writes:
@@ -38,6 +41,18 @@ class Writes:
         )
         self._claims.observe(written)
         return written
+
+    async def mark_migrated(self, claim: Object) -> Object:
+        """Say on the claim which CSI driver stands in for the in-tree plug-in it names."""
+        annotations = claim["metadata"].get("annotations") or {}
+        for key in (views.STORAGE_PROVISIONER, views.BETA_STORAGE_PROVISIONER):
+            if key in annotations:
+                wanted = migrated_to(annotations[key], annotations)
+                if wanted != annotations.get(MIGRATED_TO):
+                    patch = {"metadata": {"annotations": {MIGRATED_TO: wanted}}}
+                    return await self.claim(claim, patch)
+                break
+        return claim
 
     async def volume(self, volume: Object, patch: Object, *, status: bool = False) -> Object:
         """Patch the volume as it was read."""
@@ -146,6 +161,14 @@ class Writes:
             return await self._client.get(kinds.CLAIM, name, namespace)
         except errors.NotFound:
             return None
+
+
+def migrated_to(plugin: str, annotations: Mapping[str, str]) -> str | None:
+    """The value the migrated-to annotation has to have; None for no such annotation."""
+    driver = provisioners.MIGRATED.get(plugin)
+    current = annotations.get(MIGRATED_TO)
+    # A claim of a migrated class names the driver itself.
+    return current if driver is None and current == plugin else driver
 
 
 def _based_on(meta: Object, patch: Object) -> Object:

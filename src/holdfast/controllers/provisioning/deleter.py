@@ -50,7 +50,8 @@ class Deleter:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             return
-        if (new.get("status") or {}).get("phase") == "Released":
+        released = (new.get("status") or {}).get("phase") == "Released"
+        if released or not _deletes(new) and _held(new):
             self.loop.enqueue(new["metadata"]["name"])
 
     async def reconcile(self, name: str) -> Outcome:
@@ -60,6 +61,9 @@ class Deleter:
             self._backoff.forget(name)
             return Done
         volume = views.volume(obj)
+        if not _deletes(obj):
+            await self._let_go(obj, volume)
+            return Done
         served = self._provisioners.get(volume.metadata.annotations.get(views.PROVISIONED_BY, ""))
         if served is None or served.in_tree or not _due(volume):
             return Done
@@ -73,6 +77,12 @@ class Deleter:
         self._backoff.forget(name)
         await self._delete_object(volume)
         return Done
+
+    async def _let_go(self, obj: Object, volume: views.Volume) -> None:
+        """The storage is to be kept now: nothing of ours may hold the volume object."""
+        maker = volume.metadata.annotations.get(views.PROVISIONED_BY, "")
+        if _held(obj) and self._provisioners.serves(maker):
+            await self._writes.volume(obj, {"metadata": {"finalizers": _kept(obj)}})
 
     async def _delete_storage(self, volume: views.Volume, served: Served) -> None:
         source, fields = volume.spec.source()
@@ -89,10 +99,8 @@ class Deleter:
         name = volume.metadata.name
         try:
             last = await self._client.delete(kinds.VOLUME, name, uid=volume.metadata.uid)
-            finalizers = last["metadata"].get("finalizers") or []
-            if EXTERNAL_FINALIZER in finalizers:
-                kept = [finalizer for finalizer in finalizers if finalizer != EXTERNAL_FINALIZER]
-                await self._writes.volume(last, {"metadata": {"finalizers": kept}})
+            if _held(last):
+                await self._writes.volume(last, {"metadata": {"finalizers": _kept(last)}})
         except errors.NotFound:
             return
 
@@ -102,3 +110,15 @@ def _due(volume: views.Volume) -> bool:
         volume.status.phase == "Released"
         and volume.spec.persistent_volume_reclaim_policy == "Delete"
     )
+
+
+def _deletes(volume: Object) -> bool:
+    return bool(volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete")
+
+
+def _held(volume: Object) -> bool:
+    return EXTERNAL_FINALIZER in (volume["metadata"].get("finalizers") or ())
+
+
+def _kept(volume: Object) -> list[str]:
+    return [name for name in volume["metadata"]["finalizers"] if name != EXTERNAL_FINALIZER]

@@ -4,9 +4,14 @@ The order makes every crash harmless: finalizer on the claim, volume in the back
 object, finalizer off. While the finalizer is there the claim cannot vanish, so what was begun
 for it is finished or, if the claim is being deleted, undone. Each step finds its own work when
 it is repeated, because the volume's name follows from the claim's uid.
+
+A claim that failed is not tried again before its pause is over, whatever changes about it, or
+scheduler and provisioner would chase each other; only a change of its class ends the pause.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
@@ -17,7 +22,7 @@ from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.provisioning import volumes
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
-from holdfast.runtime.controller import After, Controller, Done, Outcome
+from holdfast.runtime.controller import After, Controller, Done, Outcome, Terminal
 from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 
@@ -26,6 +31,10 @@ _WORKERS = 32
 # external-provisioner's pauses between failed attempts, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 300.0
 _BY_CLASS = "provisioning/unbound-by-class"
+
+
+class _Refused(Exception):
+    """The backend is not even asked; the text is told as it is."""
 
 
 class ProvisioningController:
@@ -49,6 +58,8 @@ class ProvisioningController:
         self._recorders = recorders
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
+        # When a claim that failed may be tried again, in the event loop's time.
+        self._pauses: dict[tuple[str, str], float] = {}
         self.loop = Controller("provisioner", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -71,29 +82,41 @@ class ProvisioningController:
         if new is None:
             return
         for claim in self._claims.by(_BY_CLASS, new["metadata"]["name"]):
+            self._pauses.pop((claim["metadata"]["namespace"], claim["metadata"]["name"]), None)
             self._claim_changed(None, claim)
 
     async def reconcile(self, key: tuple[str, str]) -> Outcome:
         """Look at the claim once."""
         obj = self._claims.get(key[1], key[0])
         if obj is None:
-            self._backoff.forget(key)
+            self._forget(key)
             return Done
         claim = views.claim(obj)
         name = claim.metadata.annotations.get(views.STORAGE_PROVISIONER, "")
         served = self._provisioners.get(name)
-        if served is None:
-            return Done
         begun = FINALIZER in claim.metadata.finalizers
-        if claim.metadata.terminating:
+        if served is None:
             if begun:
-                await self._undo(obj, claim, served)
+                raise Terminal(
+                    f"a volume was begun for it, but provisioner {name!r} is not served here; "
+                    f"look for the volume, then remove the finalizer {FINALIZER}"
+                )
             return Done
-        if claim.spec.volume_name or self._volumes.get(volumes.name_of(claim)) is not None:
-            if begun:
+        try:
+            if _unwanted(claim):
+                return await self._undo(obj, claim, served) if begun else Done
+            if claim.spec.volume_name or self._volumes.get(volumes.name_of(claim)) is not None:
                 await self._release(obj)
+                return Done
+            pause = self._pauses.get(key, 0.0) - asyncio.get_running_loop().time()
+            return After(pause) if pause > 0 else await self._provision(obj, claim, served)
+        except errors.NotFound:
+            # The claim is gone; its deletion is on its way to the cache.
             return Done
-        return await self._provision(obj, claim, served)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._backoff.forget(key)
+        self._pauses.pop(key, None)
 
     async def _provision(self, obj: Object, claim: views.Claim, served: Served) -> Outcome:
         found = self._classes.get(views.class_of(claim))
@@ -107,10 +130,14 @@ class ProvisioningController:
             request = self._request(claim, storage_class, served, node)
             obj = await self._begin(obj, claim, served)
             volume = await served.backend.create_volume(request)
-        except backend_errors.BackendError as error:
+        except (_Refused, backend_errors.BackendError) as error:
             return await self._failed(obj, claim, served, storage_class, error)
-        await self._publish(volumes.object_of(claim, storage_class, served, request, volume), claim)
-        self._backoff.forget(claim.metadata.key)
+        newest = self._claims.get(claim.metadata.name, claim.metadata.namespace)
+        if newest is not None and _unwanted(views.claim(newest)):
+            # Deleted or bound to another volume while this one was made.
+            return await self._undo(newest, claim, served)
+        await self._publish(volumes.object_of(claim, storage_class, served, request, volume))
+        self._forget(claim.metadata.key)
         self._say_made(obj, served, request.name)
         await self._release(obj)
         return Done
@@ -123,10 +150,17 @@ class ProvisioningController:
         node: str | None,
     ) -> VolumeRequest:
         topology = None
+        if served.in_tree and storage_class.mount_options:
+            name, options = storage_class.metadata.name, " ".join(storage_class.mount_options)
+            raise _Refused(
+                "Mount options are not supported by the provisioner "
+                f'but StorageClass "{name}" has mount options [{options}]'
+            )
         if node is not None:
             found = self._nodes.get(node)
             if found is None:
-                raise backend_errors.NotFound(f'Failed to get target node: node "{node}" not found')
+                what = "Failed to get target node: " if served.in_tree else ""
+                raise _Refused(f'{what}node "{node}" not found')
             topology = views.node(found).metadata.labels
         return volumes.request_of(claim, storage_class, served, self._source(claim), topology)
 
@@ -155,8 +189,6 @@ class ProvisioningController:
 
     async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:
         """Hold the claim before anything is made for it."""
-        if FINALIZER in claim.metadata.finalizers:
-            return obj
         if not served.in_tree:
             where = f"{claim.metadata.namespace}/{claim.metadata.name}"
             self._recorder(served).event(
@@ -165,10 +197,12 @@ class ProvisioningController:
                 "Provisioning",
                 f'External provisioner is provisioning volume for claim "{where}"',
             )
+        if FINALIZER in claim.metadata.finalizers:
+            return obj
         finalizers = [*claim.metadata.finalizers, FINALIZER]
         return await self._writes.claim(obj, {"metadata": {"finalizers": finalizers}})
 
-    async def _publish(self, volume: Object, claim: views.Claim) -> None:
+    async def _publish(self, volume: Object) -> None:
         try:
             written = await self._client.create(kinds.VOLUME, volume)
         except errors.AlreadyExists:
@@ -180,18 +214,31 @@ class ProvisioningController:
         # The finalizer list may have changed meanwhile: take ours from the newest one.
         meta = obj["metadata"]
         newest = self._claims.get(meta["name"], meta["namespace"]) or obj
-        finalizers = [name for name in newest["metadata"]["finalizers"] if name != FINALIZER]
-        await self._writes.claim(newest, {"metadata": {"finalizers": finalizers}})
+        finalizers = newest["metadata"].get("finalizers") or []
+        if FINALIZER in finalizers:
+            kept = [name for name in finalizers if name != FINALIZER]
+            await self._writes.claim(newest, {"metadata": {"finalizers": kept}})
 
-    async def _undo(self, obj: Object, claim: views.Claim, served: Served) -> None:
-        """The claim is being deleted: leave nothing behind that only it could have used."""
+    async def _undo(self, obj: Object, claim: views.Claim, served: Served) -> Outcome:
+        """The claim does not need it any more: leave nothing behind only it could have used."""
         name = volumes.name_of(claim)
+        key = claim.metadata.key
         try:
             await self._client.get(kinds.VOLUME, name)
         except errors.NotFound:
-            await served.backend.delete_volume(name)
+            try:
+                await served.backend.delete_volume(name)
+            except backend_errors.BackendError as error:
+                message = (
+                    f"Error cleaning provisioned volume for claim {key[0]}/{key[1]}: {error}. "
+                    "Please delete manually."
+                )
+                self._recorder(served).event(obj, "Warning", "ProvisioningCleanupFailed", message)
+                return After(self._backoff.next(key))
         # A volume object that exists is released with the claim and reclaimed as its policy says.
+        self._forget(key)
         await self._release(obj)
+        return Done
 
     def _say_made(self, obj: Object, served: Served, name: str) -> None:
         message = f"Successfully provisioned volume {name}"
@@ -205,29 +252,40 @@ class ProvisioningController:
         claim: views.Claim,
         served: Served,
         storage_class: views.StorageClass,
-        error: backend_errors.BackendError,
+        error: _Refused | backend_errors.BackendError,
     ) -> Outcome:
         message = str(error)
-        if served.in_tree:
+        infeasible = isinstance(error, backend_errors.BackendError) and error.infeasible
+        if isinstance(error, _Refused):
+            pass
+        elif served.in_tree:
             name = storage_class.metadata.name
             message = f'Failed to provision volume with StorageClass "{name}": {message}'
-        elif error.infeasible:
+        elif infeasible:
             message = (
                 "Volume provisioning failed with infeasible error. "
                 f"Retries will be delayed. {message}"
             )
         self._recorder(served).event(obj, "Warning", "ProvisioningFailed", message)
+        # The pause counts from before the write that wakes the scheduler.
+        delay = self._backoff.next(claim.metadata.key)
+        delay = _LAST_RETRY if infeasible else delay
+        self._pauses[claim.metadata.key] = asyncio.get_running_loop().time() + delay
         if views.SELECTED_NODE in claim.metadata.annotations:
             # Let the scheduler look for a node where there is room.
             await self._writes.claim(
                 self._claims.get(*reversed(claim.metadata.key)) or obj,
                 {"metadata": {"annotations": {views.SELECTED_NODE: None}}},
             )
-        delay = self._backoff.next(claim.metadata.key)
-        return After(_LAST_RETRY if error.infeasible else delay)
+        return After(delay)
 
     def _recorder(self, served: Served) -> Recorder:
         return self._recorders[served.name.name]
+
+
+def _unwanted(claim: views.Claim) -> bool:
+    """Whether the claim is going, or has found another volume than the one made for it."""
+    return claim.metadata.terminating or claim.spec.volume_name not in ("", volumes.name_of(claim))
 
 
 def _unbound_class(claim: Object) -> tuple[str, ...]:
