@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from holdfast.api import views
 from holdfast.runtime.client import Object
@@ -21,9 +21,21 @@ def claims_of(pod: Object) -> Iterator[tuple[str, str]]:
             yield meta["namespace"], f"{meta['name']}-{volume['name']}"
 
 
+def named_by(pod: Object) -> Iterator[tuple[str, str]]:
+    """(namespace, name) of every claim the pod names, without those made for it."""
+    for volume in pod["spec"].get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            yield pod["metadata"]["namespace"], volume["persistentVolumeClaim"]["claimName"]
+
+
 def index(pods: Informer) -> None:
     """Have the informer of pods keep the index; to be called before it runs."""
     pods.add_index(_INDEX, claims_of)
+
+
+def using(pods: Informer, namespace: str, name: str) -> Collection[Object]:
+    """The pods that mention the claim, as objects; copy before awaiting."""
+    return pods.by(_INDEX, (namespace, name))
 
 
 def users(pods: Informer, namespace: str, name: str) -> list[views.Pod]:

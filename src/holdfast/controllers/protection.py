@@ -51,7 +51,12 @@ class Protection:
             self._volume_loop.enqueue(new["metadata"]["name"])
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
+        if old is None:
+            return
+        # Another pod of that name hides the end of the old one; one that has shut down lets go
+        # of the claims made for it before it is gone.
+        replaced = new is not None and new["metadata"]["uid"] != old["metadata"]["uid"]
+        if new is None or replaced or (_shut_down(new) and not _shut_down(old)):
             for key in podclaims.claims_of(old):
                 self._claim_loop.enqueue(key)
 
@@ -68,14 +73,11 @@ class Protection:
         return Done
 
     async def _in_use(self, key: tuple[str, str]) -> bool:
-        users = podclaims.users(self._pods, *key)
-        if any(pod.spec.node_name for pod in users):
+        if any(_holds(pod, key) for pod in podclaims.using(self._pods, *key)):
             return True
         # The cache may not have the newest pod yet, and what is released cannot be taken back.
         listing = await self._client.list(kinds.POD, key[0])
-        return any(
-            pod["spec"].get("nodeName") and key in podclaims.claims_of(pod) for pod in listing.items
-        )
+        return any(_holds(pod, key) for pod in listing.items)
 
     async def _volume(self, name: str) -> Outcome:
         obj = self._volumes.get(name)
@@ -101,6 +103,20 @@ class Protection:
             return
         if "deletionTimestamp" not in written["metadata"]:
             self._informers.of(kind).observe(written)
+
+
+def _holds(pod: Object, key: tuple[str, str]) -> bool:
+    """Whether the pod is scheduled and may use the claim."""
+    if not pod["spec"].get("nodeName"):
+        return False
+    if _shut_down(pod):
+        return key in podclaims.named_by(pod)
+    return key in podclaims.claims_of(pod)
+
+
+def _shut_down(pod: Object) -> bool:
+    meta = pod["metadata"]
+    return "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
 
 
 def _wants_look(obj: Object, finalizer: str) -> bool:

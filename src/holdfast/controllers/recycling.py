@@ -1,8 +1,8 @@
 """Emptying and deleting the directories behind hostPath and NFS volumes.
 
 Recycle empties a volume so that another claim may have it; hidden files go too, the directory
-itself stays. Nothing follows a symbolic link out of the volume, and nothing crosses into a file
-system mounted below it. NFS exports are mounted for the time it takes, which needs root, the
+itself stays. Nothing follows a symbolic link out of the volume, and a volume with a file system
+mounted below it is left alone. NFS exports are mounted for the time it takes, which needs root, the
 kernel's NFS client and mount.nfs.
 """
 
@@ -12,7 +12,6 @@ import asyncio
 import os
 import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from os.path import normpath
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from holdfast.backends import errors
+from holdfast.backends import errors, mountinfo
 from holdfast.kit import process
 
 # Kubernetes' own deleter of host paths refuses everything else.
@@ -29,32 +28,26 @@ _PROTECTED = frozenset({"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "
     "/proc",
     "/root",
     "/run",
+    "/mnt",
+    "/opt",
     "/sbin",
+    "/srv",
     "/sys",
+    "/tmp",
     "/usr",
     "/var",
+    "/var/lib",
 }
 
 
 async def delete_host_path(path: str) -> None:
     """Remove a host path below /tmp with all it holds; one that is gone is a success."""
-    if not _DELETABLE.fullmatch(normpath(path)):
-        raise errors.Invalid(
-            f"host_path deleter only supports /tmp/.+ but received provided {path}"
-        )
-    await asyncio.to_thread(_remove, Path(path))
+    await asyncio.to_thread(_delete_below_tmp, path)
 
 
 async def recycle_host_path(source: Mapping[str, Any], options: list[str]) -> None:
     """Empty a hostPath volume's directory."""
-    path = normpath(source.get("path", ""))
-    if path in _PROTECTED or not path.startswith("/"):
-        raise errors.Invalid(
-            "a directory of the operating system is not emptied",
-            path,
-            "set the volume's reclaim policy to Retain",
-        )
-    await asyncio.to_thread(_empty, Path(path))
+    await asyncio.to_thread(_empty_unprotected, source.get("path", ""))
 
 
 async def recycle_nfs(source: Mapping[str, Any], options: list[str]) -> None:
@@ -76,6 +69,34 @@ async def recycle_nfs(source: Mapping[str, Any], options: list[str]) -> None:
             await process.run(["umount", directory], timeout=120)
 
 
+def _delete_below_tmp(path: str) -> None:
+    # Neither dots nor a link among the parents may lead out of /tmp.
+    plain = Path(normpath(path))
+    real = plain.parent.resolve() / plain.name
+    if not all(_DELETABLE.fullmatch(str(name)) for name in (plain, real)):
+        raise errors.Invalid(
+            f"host_path deleter only supports /tmp/.+ but received provided {path}"
+        )
+    mounts = [] if real.is_symlink() else mountinfo.touching(real)
+    if mounts:
+        raise errors.Conflict("it is mounted", mounts[0].point, "wait for its pods, or unmount it")
+    _remove(real)
+
+
+def _empty_unprotected(path: str) -> None:
+    real = Path(path).resolve()
+    if str(real) in _PROTECTED or not path.startswith("/"):
+        raise errors.Invalid(
+            "a directory of the operating system is not emptied",
+            str(real),
+            "set the volume's reclaim policy to Retain",
+        )
+    inner = [mount.point for mount in mountinfo.beneath(real) if mount.point != str(real)]
+    if inner:
+        raise errors.Conflict("another file system is mounted there", inner[0], "unmount it")
+    _empty(real)
+
+
 def _remove(path: Path) -> None:
     try:
         if path.is_symlink() or not path.is_dir():
@@ -92,7 +113,6 @@ def _remove(path: Path) -> None:
 
 def _empty(directory: Path) -> None:
     try:
-        device = directory.stat().st_dev
         with os.scandir(directory) as entries:
             names = [Path(entry.path) for entry in entries]
     except FileNotFoundError:
@@ -100,9 +120,6 @@ def _empty(directory: Path) -> None:
     except OSError as error:
         raise errors.Unavailable(f"cannot be read: {error.strerror}", str(directory)) from error
     for path in names:
-        info = path.lstat()
-        if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
-            raise errors.Conflict("another file system is mounted there", str(path), "unmount it")
         _remove(path)
 
 

@@ -111,6 +111,13 @@ class Controller:
     async def _once(self, key: Hashable) -> None:
         try:
             outcome = await self._reconcile(key)
+        except asyncio.CancelledError:
+            # Something the reconciler waited for was cancelled, not the worker itself: were the
+            # worker to end here, nobody would notice that the queue stands still.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._failed(key, RuntimeError("what it waited for was cancelled"))
         except Terminal as error:
             self._backoff.forget(key)
             log.warning(
@@ -122,20 +129,23 @@ class Controller:
             log.debug("conflict", extra={"controller": self.name, "key": key, "error": str(error)})
             self.enqueue_after(key, self._backoff.next(key))
         except Exception as error:
-            self.failures += 1
-            delay = self._backoff.next(key)
-            log.warning(
-                "reconcile failed, trying again",
-                extra={
-                    "controller": self.name,
-                    "key": key,
-                    "seconds": round(delay, 3),
-                    "error": str(error) or repr(error),
-                },
-                exc_info=not isinstance(error, errors.StatusError),
-            )
-            self.enqueue_after(key, delay)
+            self._failed(key, error)
         else:
             self._backoff.forget(key)
             if isinstance(outcome, After):
                 self.enqueue_after(key, outcome.seconds)
+
+    def _failed(self, key: Hashable, error: Exception) -> None:
+        self.failures += 1
+        delay = self._backoff.next(key)
+        log.warning(
+            "reconcile failed, trying again",
+            extra={
+                "controller": self.name,
+                "key": key,
+                "seconds": round(delay, 3),
+                "error": str(error) or repr(error),
+            },
+            exc_info=None if isinstance(error, errors.StatusError) else error,
+        )
+        self.enqueue_after(key, delay)

@@ -1,7 +1,11 @@
 """`client.Client` over HTTP: a URL or a unix socket, TLS, a bearer token, kept connections.
 
 Used against a real cluster, by the command line and by tests. A watch is a line-by-line stream;
-an ERROR line in it becomes the same exception a failed request raises.
+an ERROR line in it becomes the same exception a failed request raises. A server that cannot be
+reached, or that answers something that is not the API, is an `OSError` that names the server.
+
+The invariant: the token goes into a request header and nowhere else, no text of an error
+included.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -21,6 +26,8 @@ from holdfast.runtime.client import Listing, Object
 MERGE_PATCH = "application/merge-patch+json"
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
+# Servers send a bookmark about every minute: a watch without one for so long is dead.
+_SILENCE = 300.0
 
 
 def path_of(
@@ -29,12 +36,17 @@ def path_of(
     name: str | None = None,
     subresource: str | None = None,
 ) -> str:
-    """The URL path of a collection, an object or a subresource."""
+    """The URL path of a collection, an object or a subresource.
+
+    Raises `NotFound` for an empty name, which would address the whole collection.
+    """
+    if name == "":
+        raise errors.NotFound.of(kind.group, kind.plural, name)
     parts = ["/api/v1" if not kind.group else f"/apis/{kind.group}/{kind.version}"]
     if namespace and kind.namespaced:
-        parts += ["namespaces", namespace]
+        parts += ["namespaces", quote(namespace, safe="")]
     parts.append(kind.plural)
-    parts += [part for part in (name, subresource) if part]
+    parts += [quote(part, safe="") for part in (name, subresource) if part]
     return "/".join(parts)
 
 
@@ -43,7 +55,10 @@ def _query(**values: str | int | None) -> dict[str, str | int]:
 
 
 class HttpClient:
-    """See `client.Client`. Close it with `aclose`, or use it as an async context manager."""
+    """See `client.Client`. Close it with `aclose`, or use it as an async context manager.
+
+    Raises `ValueError` for a token that cannot be sent in a header.
+    """
 
     def __init__(
         self,
@@ -59,7 +74,8 @@ class HttpClient:
         )
         headers = {"Accept": "application/json", "User-Agent": "holdfast"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {_sendable(token)}"
+        self._server = _server(url, socket)
         self._http = httpx2.AsyncClient(
             base_url=url, headers=headers, transport=transport, timeout=timeout, trust_env=False
         )
@@ -90,9 +106,24 @@ class HttpClient:
                 method, path, content=content, params=query, headers={"Content-Type": content_type}
             )
         except httpx2.HTTPError as error:
-            raise OSError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise self._unreachable(method, path, error) from error
         _raise_for_status(response.status_code, response.content)
-        return _decode(response.content)
+        return self._read(response.content)
+
+    def _unreachable(self, method: str, path: str, error: httpx2.HTTPError) -> OSError:
+        why = str(error) or type(error).__name__
+        return OSError(
+            f"{method} {path} at {self._server}: {why}; check that the server runs there"
+        )
+
+    def _read(self, content: bytes) -> Any:
+        try:
+            return _decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OSError(
+                f"{self._server} answered something that is not JSON ({error}); "
+                "check that it is a Kubernetes API"
+            ) from error
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
         """See `Client.get`."""
@@ -163,20 +194,44 @@ class HttpClient:
     ) -> AsyncIterator[tuple[str, Object]]:
         """See `Client.watch`."""
         query = {"watch": "1", "resourceVersion": revision, "allowWatchBookmarks": "true"}
-        timeout = httpx2.Timeout(30.0, read=None)
+        path = path_of(kind, namespace)
+        timeout = httpx2.Timeout(30.0, read=_SILENCE)
         try:
-            async with self._http.stream(
-                "GET", path_of(kind, namespace), params=query, timeout=timeout
-            ) as response:
+            async with self._http.stream("GET", path, params=query, timeout=timeout) as response:
                 if response.status_code >= 400:
                     _raise_for_status(response.status_code, await response.aread())
-                async for line in response.aiter_lines():
-                    event = _decode(line.encode())
+                async for line in _lines(response):
+                    event = self._read(line)
                     if event["type"] == "ERROR":
                         raise errors.StatusError.from_status(event["object"])
                     yield event["type"], event["object"]
         except httpx2.HTTPError as error:
-            raise OSError(f"watch of {kind.plural}: {error or type(error).__name__}") from error
+            raise self._unreachable("watch", path, error) from error
+
+
+async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The lines of a stream. Only \\n ends one: JSON may have Unicode's other breaks in it."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _sendable(token: str) -> str:
+    token = token.strip()
+    # The library's own complaint would quote the token.
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("the bearer token has characters in it that no HTTP header may have")
+    return token
+
+
+def _server(url: str, socket: Path | None) -> str:
+    if socket is not None:
+        return f"unix socket {socket}"
+    parts = httpx2.URL(url)
+    return f"{parts.scheme}://{parts.netloc.decode('ascii')}"
 
 
 def _raise_for_status(code: int, content: bytes) -> None:

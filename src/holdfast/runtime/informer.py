@@ -5,7 +5,8 @@ and works out what changed. Handlers are called synchronously for each change, i
 must only note what to do (enqueue a key).
 
 The invariant: the cache never goes backwards. A change older than what is cached, also one fed
-back through `observe`, is dropped.
+back through `observe`, is dropped. The one exception is a server that itself went back (its
+state was restored from a backup, or replaced): then its list counts.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ Key = tuple[str, str]
 Handler = Callable[[Object | None, Object | None], None]
 KeysOf = Callable[[Object], Iterable[Hashable]]
 _EMPTY: dict[Key, Object] = {}
+# A watch that ends sooner than this, in seconds, and brought nothing, is a failure.
+_SHORT = 1.0
 
 
 def key_of(obj: Object) -> Key:
     """(namespace, name); the namespace of a cluster-scoped object is ""."""
     meta = obj["metadata"]
     return meta.get("namespace") or "", meta["name"]
+
+
+def _version(obj: Object) -> tuple[str, str]:
+    meta = obj["metadata"]
+    return meta.get("uid") or "", meta.get("resourceVersion") or ""
 
 
 class _Index:
@@ -42,15 +50,23 @@ class _Index:
 
     def replace(self, key: Key, old: Object | None, new: Object | None) -> None:
         if old is not None:
-            for value in self._keys_of(old):
+            for value in self._values(old):
                 bucket = self._objects.get(value)
                 if bucket is not None:
                     bucket.pop(key, None)
                     if not bucket:
                         del self._objects[value]
         if new is not None:
-            for value in self._keys_of(new):
+            for value in self._values(new):
                 self._objects.setdefault(value, {})[key] = new
+
+    def _values(self, obj: Object) -> Collection[Hashable]:
+        try:
+            return tuple(self._keys_of(obj))
+        except Exception:
+            # One odd object must not end the informer, and with it the whole process.
+            log.exception("object not indexed", extra={"object": "/".join(key_of(obj))})
+            return ()
 
     def get(self, value: Hashable) -> Collection[Object]:
         return self._objects.get(value, _EMPTY).values()
@@ -64,8 +80,9 @@ class Informer:
         self.kind = kind
         self._objects: dict[Key, Object] = {}
         self._indexes: dict[str, _Index] = {}
-        self._handlers: list[Handler] = []
+        self._handlers: tuple[Handler, ...] = ()
         self._seen = 0
+        self._backoff = Backoff(0.2, 30.0)
         self._synced = asyncio.Event()
 
     # Reading
@@ -98,9 +115,9 @@ class Informer:
 
     def subscribe(self, handler: Handler) -> None:
         """Call `handler(old, new)` for each change: (None, new) add, (old, None) delete."""
-        self._handlers.append(handler)
+        self._handlers = (*self._handlers, handler)
         for obj in list(self._objects.values()):
-            handler(None, obj)
+            self._tell(handler, None, obj)
 
     # Following
 
@@ -113,50 +130,68 @@ class Informer:
 
     async def run(self) -> None:
         """List and watch until cancelled."""
-        backoff = Backoff(0.2, 30.0)
         while True:
             try:
                 await self._list()
-                backoff.forget(self.kind)
                 await self._follow()
-            except errors.Expired:
-                continue
+            except errors.Expired as error:
+                delay = self._backoff.next(self.kind)
+                log.debug("listing again", extra={"kind": self.kind.name, "error": str(error)})
             except (errors.StatusError, OSError) as error:
-                delay = backoff.next(self.kind)
+                delay = self._backoff.next(self.kind)
                 log.warning(
                     "list or watch failed, trying again",
                     extra={"kind": self.kind.name, "seconds": delay, "error": str(error)},
                 )
-                await asyncio.sleep(delay)
+            await asyncio.sleep(delay)
 
     async def _list(self) -> None:
         listing = await self._client.list(self.kind)
         found = {key_of(obj): obj for obj in listing.items}
-        self._seen = max(self._seen, int(listing.revision))
-        for key in [key for key in self._objects if key not in found]:
-            self._remove(key)
-        for obj in found.values():
-            self._set(obj, revision_of(obj))
+        revision = int(listing.revision)
+        # What was observed while the list was on its way is newer than the list, and stays.
+        # Unless the server went back: then nothing from before counts.
+        newest = revision if revision >= self._seen else None
+        self._seen = revision
+        for key, old in list(self._objects.items()):
+            if key not in found and (newest is None or revision_of(old) <= newest):
+                self._remove(key)
+        for key, obj in found.items():
+            known = self._objects.get(key)
+            if known is None or (
+                _version(known) != _version(obj)
+                and (newest is None or revision_of(known) <= newest)
+            ):
+                self._replace(key, known, obj)
         self._synced.set()
 
     async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            revision = str(self._seen)
-            async for type, obj in self._client.watch(self.kind, revision=revision):
-                current = revision_of(obj)
-                if type == "DELETED":
-                    self._deleted(obj, current)
-                elif type != "BOOKMARK":
-                    self._set(obj, current)
-                self._seen = max(self._seen, current)
+            revision = self._seen
+            start = loop.time()
+            async for type, obj in self._client.watch(self.kind, revision=str(revision)):
+                self._take(type, obj)
+                self._backoff.forget(self.kind)
+            if loop.time() - start >= _SHORT:
+                self._backoff.forget(self.kind)
+            elif self._seen == revision:
+                raise OSError(f"the watch of {self.kind.plural} ended at once")
+
+    def _take(self, type: str, obj: Object) -> None:
+        revision = revision_of(obj)
+        if type == "DELETED":
+            self._deleted(obj, revision)
+        elif type != "BOOKMARK":
+            self._set(obj, revision)
+        self._seen = max(self._seen, revision)
 
     def _set(self, obj: Object, revision: int) -> None:
         key = key_of(obj)
         old = self._objects.get(key)
         if old is not None and revision_of(old) >= revision:
             return
-        self._objects[key] = obj
-        self._changed(key, old, obj)
+        self._replace(key, old, obj)
 
     def _deleted(self, obj: Object, revision: int) -> None:
         key = key_of(obj)
@@ -165,6 +200,10 @@ class Informer:
         if old is not None and revision_of(old) <= revision:
             self._remove(key)
 
+    def _replace(self, key: Key, old: Object | None, new: Object) -> None:
+        self._objects[key] = new
+        self._changed(key, old, new)
+
     def _remove(self, key: Key) -> None:
         self._changed(key, self._objects.pop(key), None)
 
@@ -172,7 +211,14 @@ class Informer:
         for index in self._indexes.values():
             index.replace(key, old, new)
         for handler in self._handlers:
+            self._tell(handler, old, new)
+
+    def _tell(self, handler: Handler, old: Object | None, new: Object | None) -> None:
+        try:
             handler(old, new)
+        except Exception:
+            # The other handlers must hear of the change all the same.
+            log.exception("handler failed", extra={"kind": self.kind.name})
 
 
 class Informers:
@@ -194,11 +240,14 @@ class Informers:
 
     async def run(self) -> None:
         """Run every informer, those asked for later too, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            for informer in list(self._informers.values()):
-                group.create_task(informer.run())
-            await asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for informer in list(self._informers.values()):
+                    group.create_task(informer.run())
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
 
     async def synced(self) -> None:
         """Wait until every informer asked for so far has listed."""

@@ -96,6 +96,8 @@ class Database:
         """Make the file if there is none."""
         try:
             if not self.path.exists():
+                if self.path.with_name(f"{self.path.name}-wal").exists():
+                    raise errors.StoreCorrupt(self._damaged("only its -wal file is there"))
                 self._create()
             elif self.path.stat().st_size == 0:
                 raise errors.StoreCorrupt(self._damaged("the file is empty"))
@@ -107,15 +109,23 @@ class Database:
         image = _empty_store()
         number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f"{self.path.name}.new-")
         try:
-            with open(number, "wb") as file:
+            with os.fdopen(number, "wb") as file:
                 file.write(image)
                 file.flush()
                 os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(name, self.path)
+            self._place(name)
         finally:
-            Path(name).unlink()
+            Path(name).unlink(missing_ok=True)
         files.fsync_dir(self.path.parent)
+
+    def _place(self, name: str) -> None:
+        try:
+            os.link(name, self.path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # A file system without hard links.
+            Path(name).rename(self.path)
 
     def _prepare(self) -> None:
         sql = self._sql

@@ -51,7 +51,7 @@ class Deleter:
         if new is None:
             return
         released = (new.get("status") or {}).get("phase") == "Released"
-        if released or not _deletes(new) and _held(new):
+        if released or (not _deletes(new) and _held(new)):
             self.loop.enqueue(new["metadata"]["name"])
 
     async def reconcile(self, name: str) -> Outcome:
