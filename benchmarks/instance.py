@@ -18,6 +18,7 @@ import msgspec
 
 from benchmarks.wire import Cluster
 
+_UP = (sys.executable, "-m", "holdfast.cli", "up", "--listen", "127.0.0.1:0")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,8 +55,7 @@ def instance() -> Iterator[Instance]:
     directory = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "up", "--data-dir", directory]
-        + ["--listen", "127.0.0.1:0"],
+        [*_UP, "--data-dir", str(directory)],
         stdout=subprocess.DEVNULL,
         stderr=(directory / "log").open("w"),
     )

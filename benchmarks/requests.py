@@ -27,7 +27,12 @@ async def _sequential(run: Instance) -> list[float]:
 async def _parallel(run: Instance) -> float:
     connections = [run.cluster.connect() for _ in range(CONNECTIONS)]
     bodies = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c-{i}"}, "data": {"a": "b"}}
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"c-{i}"},
+            "data": {"a": "b"},
+        }
         for i in range(3 * COUNT)
     ]
     started = time.monotonic()
@@ -44,7 +49,9 @@ def creates() -> list[Figure]:
         waits = asyncio.run(_sequential(run))
         rate = asyncio.run(_parallel(run))
     return [
-        Figure("sequential create, mean", sum(waits) / len(waits) * 1000, "ms", 2.0, 2.1, less=True),
+        Figure(
+            "sequential create, mean", sum(waits) / len(waits) * 1000, "ms", 2.0, 2.1, less=True
+        ),
         Figure("sequential create, p99", waits[int(len(waits) * 0.99)] * 1000, "ms", less=True),
         Figure(f"creates over {CONNECTIONS} connections", rate, "creates/s", peer=1350),
     ]

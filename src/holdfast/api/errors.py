@@ -55,7 +55,7 @@ class StatusError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.details: dict[str, Any] | None = dict(details) if details else None
+        self.details: dict[str, Any] | None = None if details is None else dict(details)
         self.code = self.default_code if code is None else code
         self.reason = self.default_reason if reason is None else reason
 
@@ -70,7 +70,7 @@ class StatusError(Exception):
         }
         if self.reason:
             status["reason"] = self.reason
-        if self.details:
+        if self.details is not None:
             status["details"] = self.details
         status["code"] = self.code
         return status
@@ -155,7 +155,7 @@ class MethodNotAllowed(StatusError):
         message: str = "the server does not allow this method on the requested resource",
         **rest: Any,
     ) -> None:
-        super().__init__(message, **rest)
+        super().__init__(message, **{"details": {}, **rest})
 
 
 class NotAcceptable(StatusError):

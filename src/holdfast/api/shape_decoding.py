@@ -49,6 +49,11 @@ class DecodeError(ValueError):
         """What a Kubernetes server would say."""
         return self.text
 
+    @property
+    def explained(self) -> str:
+        """The message and, where there is a hint, the field it is about and the hint."""
+        return f"{self.message}; {'.'.join(self.path)}: {self.hint}" if self.hint else self.message
+
     def __str__(self) -> str:
         return self.message
 

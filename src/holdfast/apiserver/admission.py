@@ -60,8 +60,7 @@ class Admission:
         if record is None:
             raise errors.NotFound.of("", "namespaces", name)
         meta = record.obj["metadata"]
-        # Events about the end of a namespace may still be written into it.
-        if "deletionTimestamp" in meta and kind is not kinds.EVENT:
+        if "deletionTimestamp" in meta:
             raise errors.Forbidden.of(
                 kind.group,
                 kind.plural,
@@ -99,11 +98,19 @@ class Admission:
                 name,
                 _RESIZE_UNBOUND,
             )
-        annotations = meta.get("annotations") or {}
-        class_name = annotations.get(BETA_CLASS, new["spec"].get("storageClassName"))
+        class_name = _class_of(new)
         record = self._store.latest(kinds.STORAGE_CLASS.bucket, class_name) if class_name else None
-        if record is None or record.obj.get("allowVolumeExpansion") is not True:
+        if (
+            record is None
+            or record.obj.get("allowVolumeExpansion") is not True
+            or class_name != _class_of(old)
+        ):
             raise errors.Forbidden.of("", "persistentvolumeclaims", name, _RESIZE_REFUSED)
+
+
+def _class_of(claim: Object) -> str:
+    annotations = claim["metadata"].get("annotations") or {}
+    return str(annotations.get(BETA_CLASS, claim["spec"].get("storageClassName", "")))
 
 
 def _requested(claim: Object) -> quantity.Quantity:

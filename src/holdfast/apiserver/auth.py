@@ -11,8 +11,11 @@ import hmac
 from collections.abc import Mapping
 
 from holdfast.api import errors
+from holdfast.apiserver import requests
+from holdfast.apiserver.requests import Request
 
 ANONYMOUS = "system:anonymous"
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update"}
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 
 
@@ -35,12 +38,30 @@ class Authenticator:
         raise errors.Unauthorized()
 
 
-def check_anonymous(method: str, path: str) -> None:
-    """Raise `Forbidden` unless the path is open to everybody."""
-    if path.split("/", 2)[1:2] and "/" + path.split("/", 2)[1] in _PUBLIC:
+def check_anonymous(request: Request) -> None:
+    """Raise `Forbidden`, in the words of Kubernetes, unless the path is open to everybody."""
+    if "/" + request.path.split("/", 2)[1] in _PUBLIC:
         return
-    raise errors.Forbidden(
-        f'forbidden: User "{ANONYMOUS}" cannot {method.lower()} path "{path}": '
-        "send the bearer token of the kubeconfig",
-        details={},
+    try:
+        target = requests.target_of(request.path)
+    except errors.NotFound:
+        target = None
+    if target is None:
+        what = f'cannot {request.method.lower()} path "{request.path}"'
+        raise errors.Forbidden(f'forbidden: User "{ANONYMOUS}" {what}', details={})
+    kind, namespace, name, subresource = target
+    resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    why = (
+        f'User "{ANONYMOUS}" cannot {_verb(request, name)} resource "{resource}" '
+        f'in API group "{kind.group}" {where}'
     )
+    raise errors.Forbidden.of(kind.group, kind.plural, name or "", why)
+
+
+def _verb(request: Request, name: str | None) -> str:
+    if request.method == "GET" and name is None:
+        return "watch" if request.flag("watch") else "list"
+    if request.method == "DELETE" and name is None:
+        return "deletecollection"
+    return _VERBS.get(request.method, request.method.lower())

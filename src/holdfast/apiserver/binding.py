@@ -42,7 +42,7 @@ def _refusal(pod: Object, node: str, uid: str | None) -> str:
     if "deletionTimestamp" in meta:
         return f"pod {meta['name']} is being deleted, cannot be assigned to a host"
     if current and current != node:
-        return f"pod {meta['name']} is already assigned to node {current!r}"
+        return f'pod {meta["name"]} is already assigned to node "{current}"'
     return ""
 
 

@@ -25,6 +25,7 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 
 _decode_json = msgspec.json.decode
 
@@ -102,10 +103,9 @@ def _duplicates(content: bytes) -> list[str]:
         if len(obj) == len(members):
             return obj
         found = True
-        seen: set[str] = set()
         twice = _Twice(obj)
-        again = [name for name, _ in members if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-        twice.names = tuple(dict.fromkeys(again))
+        names = [name for name, _ in members]
+        twice.names = tuple(name for name in obj if names.count(name) > 1)
         return twice
 
     tree = json.loads(content, object_pairs_hook=pairs)
@@ -126,17 +126,28 @@ def _paths(tree: Any, prefix: str) -> Iterator[str]:
         yield from _paths(value, start + key)
 
 
+def check_patch_type(content_type: str) -> None:
+    """Raise `UnsupportedMediaType` for a patch that cannot be applied, whatever it says."""
+    media = content_type.partition(";")[0].strip()
+    if media in (APPLY_PATCH, "application/apply-patch+cbor"):
+        raise errors.UnsupportedMediaType(
+            "server-side apply is not available on this server: "
+            "use client-side apply (kubectl apply without --server-side)"
+        )
+    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
+        raise errors.UnsupportedMediaType.of((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
+
+
 def parse_patch(
     content: bytes, content_type: str, kind: Kind, options: WriteOptions
 ) -> Callable[[Object], Object]:
     """What the patch does to an object, as a function that leaves its argument alone.
 
-    The function also makes sure that the result can be read as an object of the kind, because a
-    patch that spoils an object is answered with 422, where a bad body is a 400.
+    The type has passed `check_patch_type`. The function also makes sure that the result can be
+    read as an object of the kind, because a patch that spoils an object is answered with 422,
+    where a bad body is a 400.
     """
     media = content_type.partition(";")[0].strip()
-    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        raise errors.UnsupportedMediaType.of((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
     patch = _json(content)
     wanted = list if media == JSON_PATCH else dict
     if not isinstance(patch, wanted):
@@ -165,7 +176,7 @@ def _readable(
     try:
         decoded = kind.shape.decode(new, unknown)
     except shapes.DecodeError as error:
-        raise _spoiled(new, shown, str(error)) from error
+        raise _spoiled(new, shown, error.explained) from error
     texts = texts + [f'unknown field "{path}"' for path in unknown or ()]
     if texts and options.validation == "Strict":
         raise _spoiled(new, shown, f"strict decoding error: {', '.join(texts)}")

@@ -31,6 +31,7 @@ ANSWERS_WITH_OBJECT = frozenset(
         kinds.CSI_NODE,
         kinds.POD,
         kinds.NAMESPACE,
+        kinds.SERVICE,
         kinds.SERVICE_ACCOUNT,
     }
 )
@@ -65,18 +66,25 @@ def mark(kind: Kind, obj: Object, options: DeleteOptions) -> Object:
     """The object marked as being deleted; the same dict when nothing has to change."""
     grace = _grace(kind, obj, options)
     meta = obj["metadata"]
-    if "deletionTimestamp" in meta and grace >= meta.get("deletionGracePeriodSeconds", 0):
-        return obj
-    when = clock.now() + datetime.timedelta(seconds=grace)
-    changed = {
-        **meta,
-        "deletionTimestamp": clock.rfc3339(when),
-        "deletionGracePeriodSeconds": grace,
-    }
-    marked = {**obj, "metadata": changed}
+    if "deletionTimestamp" in meta:
+        # Asked again, the time left can only become shorter, and only if asked for a time.
+        left = meta.get("deletionGracePeriodSeconds", 0)
+        if grace >= left or options.grace is None:
+            return obj
+    when = clock.rfc3339(clock.now() + datetime.timedelta(seconds=grace))
     if kind is kinds.NAMESPACE:
-        marked["status"] = {**obj.get("status", {}), "phase": "Terminating"}
-    return marked
+        status = {**obj.get("status", {}), "phase": "Terminating"}
+        return {**obj, "metadata": {**meta, "deletionTimestamp": when}, "status": status}
+    changed = {**meta, "deletionTimestamp": when, "deletionGracePeriodSeconds": grace}
+    return {**obj, "metadata": changed}
+
+
+def last_state(kind: Kind, obj: Object, marked: Object) -> Object:
+    """What a deletion that takes effect at once leaves as the last state.
+
+    A pod ends as marked; anything else that nothing held back was never seen as terminating.
+    """
+    return marked if kind is kinds.POD or "deletionTimestamp" in obj["metadata"] else obj
 
 
 def _grace(kind: Kind, obj: Object, options: DeleteOptions) -> int:

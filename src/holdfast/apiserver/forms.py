@@ -1,7 +1,7 @@
 """The form of an answer: plain JSON, a Table for people, or metadata only.
 
 A client says what it wants in `Accept`; of several the first that can be made wins. Typed
-clients ask for protobuf first and JSON second and get JSON.
+clients ask for protobuf first and JSON second and get JSON. YAML is made for those who ask.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import yaml
 
 from holdfast.api import errors
 from holdfast.api.kinds import Kind
@@ -19,7 +20,7 @@ from holdfast.store.records import Record
 
 Object = dict[str, Any]
 _encode = msgspec.json.encode
-_PRODUCED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_PRODUCED = ("application/json", "application/yaml")
 _INCLUDE: dict[str, tables.Include] = {
     "": "Metadata",
     "Metadata": "Metadata",
@@ -31,22 +32,48 @@ _INCLUDE: dict[str, tables.Include] = {
 class Form:
     """Plain JSON; the bytes go out as they are stored."""
 
+    content_type = b"application/json"
+
     def one(self, kind: Kind, record: Record) -> bytes:
         """One object."""
         return record.value
 
     def many(self, kind: Kind, records: Iterable[Record], meta: Object) -> bytes:
-        """A list with its ListMeta."""
+        """A list with its ListMeta; items do not repeat the kind, as in Kubernetes' own lists."""
         head = _encode({"kind": f"{kind.name}List", "apiVersion": kind.api_version})
+        # What every stored object begins with, up to the comma after it.
+        cut = len(_encode({"kind": kind.name, "apiVersion": kind.api_version}))
         return b'%b,"metadata":%b,"items":[%b]}' % (
             head[:-1],
             _encode(meta),
-            b",".join([record.value for record in records]),
+            b",".join([b"{" + record.value[cut:] for record in records]),
         )
 
     def event(self, kind: Kind, record: Record) -> bytes:
         """An object inside a watch event."""
         return self.one(kind, record)
+
+    def bookmark(self, kind: Kind, meta: Object) -> bytes:
+        """What a bookmark carries: an object that is nothing but a resourceVersion."""
+        return _encode({"kind": kind.name, "apiVersion": kind.api_version, "metadata": meta})
+
+
+class _YamlForm(Form):
+    """The same objects as YAML; not for streams of events."""
+
+    content_type = b"application/yaml"
+
+    def one(self, kind: Kind, record: Record) -> bytes:
+        return _as_yaml(super().one(kind, record))
+
+    def many(self, kind: Kind, records: Iterable[Record], meta: Object) -> bytes:
+        return _as_yaml(super().many(kind, records, meta))
+
+
+def _as_yaml(value: bytes) -> bytes:
+    return yaml.dump(
+        msgspec.json.decode(value), Dumper=yaml.CSafeDumper, encoding="utf-8", allow_unicode=True
+    )
 
 
 class _MetadataForm(Form):
@@ -72,6 +99,15 @@ class _MetadataForm(Form):
             }
         )
 
+    def bookmark(self, kind: Kind, meta: Object) -> bytes:
+        return _encode(
+            {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": meta,
+            }
+        )
+
 
 class _TableForm(Form):
     """meta.k8s.io/v1 Table; in a watch only the first one carries the columns."""
@@ -92,6 +128,12 @@ class _TableForm(Form):
         self._columns = False
         return body
 
+    def bookmark(self, kind: Kind, meta: Object) -> bytes:
+        # A table has no place for annotations.
+        body = self._table(kind, [], {"resourceVersion": meta["resourceVersion"]})
+        self._columns = False
+        return body
+
     def _table(self, kind: Kind, records: Iterable[Record], meta: Object) -> bytes:
         return _encode(
             tables.table(
@@ -106,6 +148,7 @@ class _TableForm(Form):
 
 
 JSON = Form()
+YAML = _YamlForm()
 
 
 def negotiate(accept: str, include: str = "") -> Form:
@@ -117,6 +160,8 @@ def negotiate(accept: str, include: str = "") -> Form:
         parameters = dict(
             pair.strip().partition("=")[::2] for pair in rest.split(";") if "=" in pair
         )
+        if media == "application/yaml" and "as" not in parameters:
+            return YAML
         if media not in ("application/json", "*/*", "application/*"):
             continue
         wanted = parameters.get("as", "")

@@ -55,6 +55,7 @@ class Api:
         self._metrics = metrics
         self._pages = pages.Pages(resources.store, metrics)
         self._streams: set[watching.WatchStream] = set()
+        self._closing = False
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
             "GET": self._get,
             "POST": self._post,
@@ -81,7 +82,8 @@ class Api:
         await send_answer(send, outcome)
 
     def close(self) -> None:
-        """End every watch, so that the server can stop."""
+        """End every watch, those asked for from now on at once, so that the server can stop."""
+        self._closing = True
         for stream in list(self._streams):
             stream.close()
 
@@ -91,6 +93,8 @@ class Api:
 
     async def _stream(self, stream: watching.WatchStream, receive: Receive, send: Send) -> None:
         self._streams.add(stream)
+        if self._closing:
+            stream.close()
         try:
             await send_stream(send, receive, stream.chunks(), stream.close)
         finally:
@@ -101,7 +105,7 @@ class Api:
         try:
             user = self._authenticator.user(request.header(b"authorization"))
             if user == auth.ANONYMOUS:
-                auth.check_anonymous(request.method, request.path)
+                auth.check_anonymous(request)
             target = requests.target_of(request.path)
             if target is None:
                 return None, self._pages.answer(request)
@@ -121,7 +125,7 @@ class Api:
     # The verbs
 
     async def _get(self, request: Request, target: Target) -> Outcome:
-        kind, namespace, name, subresource = target
+        kind, namespace, name, _ = target
         form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
         query = request.query
         if name is not None:
@@ -129,15 +133,17 @@ class Api:
             if query.get("resourceVersion"):
                 listing.check_reached(self._resources.store, query["resourceVersion"])
             record = self._resources.get(kind, name, namespace)
-            return Answer(form.one(kind, record))
+            return Answer(form.one(kind, record), content_type=form.content_type)
         selection = Selection(
             kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
         store = self._resources.store
         if request.flag("watch"):
+            if form is forms.YAML:
+                raise errors.NotAcceptable.of((forms.JSON.content_type.decode(),))
             return watching.WatchStream(store, kind, selection, form, request)
         records, meta = listing.page(store, kind, selection, query)
-        return Answer(form.many(kind, records, meta))
+        return Answer(form.many(kind, records, meta), content_type=form.content_type)
 
     async def _post(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
@@ -156,7 +162,7 @@ class Api:
             raise errors.BadRequest("the path names no namespace to create the object in")
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.create(kind, body, namespace, options)
-        return Answer(form.one(kind, record), 201, warnings=options.warnings)
+        return Answer(form.one(kind, record), 201, form.content_type, options.warnings)
 
     async def _put(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
@@ -170,22 +176,24 @@ class Api:
         record = await self._resources.update(
             kind, name, namespace, lambda old: body, options, subresource
         )
-        return Answer(form.one(kind, record), warnings=options.warnings)
+        return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
 
     async def _patch(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
         _check_subresource(target, _WRITABLE)
         if name is None:
             raise errors.MethodNotAllowed()
+        content_type = request.header(b"content-type")
+        bodies.check_patch_type(content_type)
         options = _write_options(request)
         content = await request.body()
-        change = bodies.parse_patch(content, request.header(b"content-type"), kind, options)
+        change = bodies.parse_patch(content, content_type, kind, options)
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.update(kind, name, namespace, change, options, subresource)
-        return Answer(form.one(kind, record), warnings=options.warnings)
+        return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
 
     async def _delete(self, request: Request, target: Target) -> Answer:
-        kind, namespace, name, subresource = target
+        kind, namespace, name, _ = target
         _check_subresource(target, ())
         content = await request.body()
         parsed = bodies.parse(content, request.header(b"content-type")) if content else {}
@@ -196,7 +204,7 @@ class Api:
         record, gone = await self._resources.delete(kind, name, namespace, options)
         if gone and kind not in deletion.ANSWERS_WITH_OBJECT:
             return Answer(_encode(_success(target, record)))
-        return Answer(form.one(kind, record))
+        return Answer(form.one(kind, record), content_type=form.content_type)
 
     async def _delete_collection(
         self, request: Request, target: Target, options: DeleteOptions

@@ -18,6 +18,7 @@ from holdfast.store import errors as store_errors
 from holdfast.store.log import Store
 from holdfast.store.records import Record
 
+MATCHES = ("Exact", "NotOlderThan")
 _EXPIRED = "The resourceVersion for the provided list is too old."
 _CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. "
@@ -56,6 +57,14 @@ def revision_of(text: str) -> int:
     raise errors.InternalError.unknown(f'strconv.ParseUint: parsing "{text}": invalid syntax')
 
 
+def check_reached(store: Store, text: str) -> int:
+    """The revision a reader asks for; raises `Timeout` if the store has not got there."""
+    asked = revision_of(text)
+    if asked > store.revision:
+        raise errors.Timeout.future(asked, store.revision)
+    return asked
+
+
 def page(store: Store, kind: Kind, selection: Selection, query: dict[str, str]) -> Page:
     """The list a GET of a collection asks for; raises `Expired`, `Invalid`, `Timeout`."""
     prefix = f"{selection.namespace}/" if selection.namespace and kind.namespaced else ""
@@ -86,37 +95,37 @@ def _limit(query: dict[str, str]) -> int:
 
 def _revision(store: Store, query: dict[str, str], token: _Token | None) -> int:
     text, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
+    if match or "sendInitialEvents" in query:
+        _check_match(query, match, text)
     if token is not None:
         if text not in ("", "0"):
             raise errors.BadRequest(
                 "specifying resource version is not allowed when using continue"
             )
         return token.revision
-    if match and (not text or match not in ("Exact", "NotOlderThan")):
-        _refuse_match(match, text)
-    asked = revision_of(text) if text else 0
-    if asked > store.revision:
-        raise errors.Timeout.future(asked, store.revision)
-    if match == "Exact":
-        if asked == 0:
-            _refuse_match(match, text)
-        return asked
-    return store.revision
+    asked = check_reached(store, text) if text else 0
+    return asked if match == "Exact" else store.revision
 
 
-def _refuse_match(match: str, revision: str) -> None:
+def _check_match(query: dict[str, str], match: str, revision: str) -> None:
     path = "resourceVersionMatch"
-    if match not in ("Exact", "NotOlderThan"):
-        cause = fields.not_supported(path, match, ["Exact", "NotOlderThan", ""])
-    elif not revision:
-        cause = fields.forbidden(
-            path, "resourceVersionMatch is forbidden unless resourceVersion is provided"
-        )
-    else:
-        cause = fields.forbidden(
-            path, 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-        )
-    raise errors.Invalid.of("meta.k8s.io", "ListOptions", "", [cause])
+    causes = []
+    if match and not revision:
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        causes.append(fields.forbidden(path, why))
+    if match and query.get("continue"):
+        why = "resourceVersionMatch is forbidden when continue is provided"
+        causes.append(fields.forbidden(path, why))
+    if match and match not in MATCHES:
+        causes.append(fields.not_supported(path, match, (*MATCHES, "")))
+    if match == "Exact" and revision == "0":
+        why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        causes.append(fields.forbidden(path, why))
+    if "sendInitialEvents" in query:
+        why = "sendInitialEvents is forbidden for list"
+        causes.append(fields.forbidden("sendInitialEvents", why))
+    if causes:
+        raise errors.Invalid.of("meta.k8s.io", "ListOptions", "", causes)
 
 
 def _records(store: Store, kind: Kind, prefix: str, revision: int, *, paging: bool) -> list[Record]:

@@ -35,7 +35,13 @@ _encode = msgspec.json.encode
 # The alphabet of Kubernetes' generated names: no vowels, nothing that looks like another.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 # Set by the server when an object is made; a writer cannot change them later.
-_FIXED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_FIXED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
 # Written by the server or obsolete: ignored in what a caller sends.
 _IGNORED = ("managedFields", "selfLink")
 _META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -224,7 +230,7 @@ class Resources:
             return {**old, "metadata": new["metadata"], "spec": new.get("spec", {})}
         if subresource == "binding":
             return new
-        strategies.updated(kind, new)
+        strategies.updated(kind, new, old)
         new = kind.shape.default(new)
         if "status" in kind.subresources:
             if "status" in old:
@@ -259,7 +265,8 @@ class Resources:
         deletion.check_allowed(kind, record.obj, options)
         marked = deletion.mark(kind, record.obj, options)
         if deletion.finished(kind, marked):
-            staged = self._stage_removal(kind, record, options.dry_run, marked)
+            last = deletion.last_state(kind, record.obj, marked)
+            staged = self._stage_removal(kind, record, options.dry_run, last)
             return await self._settle(staged), True
         if marked is record.obj:
             return record, False
@@ -272,7 +279,7 @@ class Resources:
         try:
             decoded = kind.shape.decode(body, unknown)
         except shapes.DecodeError as error:
-            raise errors.BadRequest(f"{_unreadable(kind)}: {error}") from error
+            raise errors.BadRequest(f"{_unreadable(kind)}: {error.explained}") from error
         if unknown or options.duplicates:
             _report_fields(kind, unknown or [], options)
         obj = {**decoded, "kind": kind.name, "apiVersion": kind.api_version}
@@ -285,9 +292,8 @@ class Resources:
         self, kind: Kind, key: str, obj: Object, dry_run: bool
     ) -> Record | asyncio.Future[Record]:
         if dry_run:
-            meta = {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}
-            result = {**obj, "metadata": meta}
-            return Record(kind.bucket, key, 0, 0, _encode(result), result)
+            # What would be created has no version yet, what would be changed keeps the one it has.
+            return Record(kind.bucket, key, 0, 0, _encode(obj), obj)
         return self.store.put(kind.bucket, key, lambda revision: _stamp(obj, revision))
 
     def _stage_removal(

@@ -26,11 +26,21 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: asyncio.Event | None) -> None:
         super().__init__(config)
         self._started_event = started
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Make `serve` finish what it is answering and return."""
+        self.should_exit = True
+        self._stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._started_event is not None:
             self._started_event.set()
+
+    async def main_loop(self) -> None:
+        # The original looks ten times a second whether to stop, and at what is not used here.
+        await self._stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,5 +100,5 @@ async def serve(
         await asyncio.shield(serving)
     finally:
         api.close()
-        server.should_exit = True
+        server.stop()
         await serving

@@ -22,10 +22,15 @@ Object = dict[str, Any]
 
 def _claim_created(claim: Object) -> None:
     claim["status"] = {"phase": "Pending"}
+    _claim_written(claim)
+
+
+def _claim_written(claim: Object, old: Object | None = None) -> None:
     spec = claim.get("spec")
     if spec is not None:
         # The feature gate VolumeAttributesClass is off, as it is by default in 1.32.
         spec.pop("volumeAttributesClassName", None)
+        # Also when it is changed: a client may send back only the source that it knows.
         _mirror_sources(spec)
 
 
@@ -53,6 +58,10 @@ def _volume_created(volume: Object) -> None:
         "phase": "Pending",
         "lastPhaseTransitionTime": clock.rfc3339(clock.now()),
     }
+    _volume_written(volume)
+
+
+def _volume_written(volume: Object, old: Object | None = None) -> None:
     if "spec" in volume:
         volume["spec"].pop("volumeAttributesClassName", None)
 
@@ -69,6 +78,16 @@ def _volume_status_updated(volume: Object, old: Object) -> None:
 def _namespace_created(namespace: Object) -> None:
     namespace["spec"] = {"finalizers": ["kubernetes"]}
     namespace["status"] = {"phase": "Active"}
+    _label_namespace(namespace)
+
+
+def _namespace_updated(namespace: Object, old: Object) -> None:
+    # The finalizers in the spec change through `finalize` only.
+    namespace["spec"] = old.get("spec", {})
+    _label_namespace(namespace)
+
+
+def _label_namespace(namespace: Object) -> None:
     meta = namespace["metadata"]
     labels = meta.setdefault("labels", {})
     labels["kubernetes.io/metadata.name"] = meta.get("name", "")
@@ -93,7 +112,7 @@ def _quality_of(spec: Object) -> str:
     return "Guaranteed"
 
 
-def _secret_written(secret: Object) -> None:
+def _secret_written(secret: Object, old: Object | None = None) -> None:
     texts = secret.pop("stringData", None)
     if texts:
         data = secret.setdefault("data", {})
@@ -105,16 +124,25 @@ def _status_dropped(obj: Object) -> None:
     obj.pop("status", None)
 
 
+def _attachment_created(attachment: Object) -> None:
+    attachment["status"] = {"attached": False}
+
+
 _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.CLAIM: _claim_created,
     kinds.VOLUME: _volume_created,
     kinds.NAMESPACE: _namespace_created,
     kinds.POD: _pod_created,
     kinds.SECRET: _secret_written,
-    kinds.VOLUME_ATTACHMENT: _status_dropped,
+    kinds.VOLUME_ATTACHMENT: _attachment_created,
     kinds.SERVICE: _status_dropped,
 }
-_UPDATED: dict[Kind, Callable[[Object], None]] = {kinds.SECRET: _secret_written}
+_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
+    kinds.CLAIM: _claim_written,
+    kinds.VOLUME: _volume_written,
+    kinds.NAMESPACE: _namespace_updated,
+    kinds.SECRET: _secret_written,
+}
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.VOLUME: _volume_status_updated,
 }
@@ -127,11 +155,11 @@ def created(kind: Kind, obj: Object) -> None:
         prepare(obj)
 
 
-def updated(kind: Kind, obj: Object) -> None:
+def updated(kind: Kind, obj: Object, old: Object) -> None:
     """Before a changed object is validated."""
     prepare = _UPDATED.get(kind)
     if prepare is not None:
-        prepare(obj)
+        prepare(obj, old)
 
 
 def status_updated(kind: Kind, obj: Object, old: Object) -> None:

@@ -60,6 +60,8 @@ class WatchStream:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The stream's bytes, one chunk per committed batch."""
+        if self._closed:
+            return
         try:
             first = self._open()
         except errors.StatusError as error:
@@ -102,20 +104,23 @@ class WatchStream:
     async def _follow(self, watcher: Watcher) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
+        # Counted from the last bookmark, so that a busy stream carries them as well.
+        bookmark = min(end, loop.time() + BOOKMARK_SECONDS) if self._bookmarks else end
         while not watcher.closed:
-            pause = min(BOOKMARK_SECONDS, end - loop.time())
-            events: list[Event] = []
             try:
-                async with asyncio.timeout(max(0.0, pause)):
+                async with asyncio.timeout_at(min(bookmark, end)):
                     events = await watcher.batch()
             except TimeoutError:
-                if self._bookmarks:
-                    yield self._bookmark()
-                if loop.time() >= end:
-                    return
+                # What came in this very step has to go out before a bookmark says it did.
+                events = watcher.take()
             chunk = b"".join(self._lines(events))
+            if self._bookmarks and loop.time() >= bookmark:
+                chunk += self._bookmark()
+                bookmark = loop.time() + BOOKMARK_SECONDS
             if chunk:
                 yield chunk
+            if loop.time() >= end:
+                return
         if watcher.overflowed:
             yield frame("ERROR", _encode(errors.Expired.of("the watch fell behind").status()))
 
@@ -128,20 +133,23 @@ class WatchStream:
             if plain:
                 yield event.line
                 continue
-            type = self._selected(event)
-            if type:
-                yield self._frame(type, event.record)
+            line = self._selected(event)
+            if line:
+                yield line
 
-    def _selected(self, event: Event) -> str:
+    def _selected(self, event: Event) -> bytes:
+        """The line for an event, as the selection sees it; empty if it does not concern it."""
         if self._selection.everything:
-            return event.type
-        before = event.previous is not None and self._selection.matches(event.previous.obj)
+            return self._frame(event.type, event.record)
+        previous = event.previous
+        before = previous is not None and self._selection.matches(previous.obj)
         if event.type == "DELETED":
-            return "DELETED" if before else ""
-        after = self._selection.matches(event.record.obj)
-        if before and after:
-            return "MODIFIED"
-        return "ADDED" if after else "DELETED" if before else ""
+            return self._frame("DELETED", event.record) if before else b""
+        if self._selection.matches(event.record.obj):
+            return self._frame("MODIFIED" if before else "ADDED", event.record)
+        if previous is None or not before:
+            return b""
+        return self._frame("DELETED", _departed(previous, event.revision))
 
     def _frame(self, type: str, record: Record) -> bytes:
         return frame(type, self._form.event(self._kind, record))
@@ -150,32 +158,42 @@ class WatchStream:
         meta: dict[str, Any] = {"resourceVersion": str(self._store.revision)}
         if initial:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
-        obj = {"kind": self._kind.name, "apiVersion": self._kind.api_version, "metadata": meta}
-        return frame("BOOKMARK", _encode(obj))
+        return frame("BOOKMARK", self._form.bookmark(self._kind, meta))
+
+
+def _departed(record: Record, revision: int) -> Record:
+    """An object as it last matched the selection, at the revision at which it ceased to."""
+    meta = {**record.obj["metadata"], "resourceVersion": str(revision)}
+    obj = {**record.obj, "metadata": meta}
+    return Record(record.bucket, record.key, revision, record.created, _encode(obj), obj)
 
 
 def _timeout(query: dict[str, str]) -> float:
-    text = query.get("timeoutSeconds")
-    if not text:
-        return _MIN_TIMEOUT * (1 + random.random())
+    text = query.get("timeoutSeconds") or "0"
     try:
-        return float(max(0, int(text)))
+        seconds = int(text)
     except ValueError as error:
-        raise errors.BadRequest(f"timeoutSeconds: {text!r} is not a number") from error
+        raise errors.BadRequest(f'timeoutSeconds: "{text}" is not a number') from error
+    return float(seconds) if seconds > 0 else _MIN_TIMEOUT * (1 + random.random())
 
 
 def _initial_events(request: Request) -> bool | None:
-    if "sendInitialEvents" not in request.query:
+    match = request.query.get("resourceVersionMatch", "")
+    asked = "sendInitialEvents" in request.query
+    if not asked and not match:
         return None
     causes = []
-    if request.query.get("resourceVersionMatch") != "NotOlderThan":
+    if not asked:
+        why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        causes.append(fields.forbidden("resourceVersionMatch", why))
+    elif match != "NotOlderThan":
         causes.append(
             fields.forbidden(
                 "resourceVersionMatch",
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             )
         )
-    if request.flag("sendInitialEvents") and not request.flag("allowWatchBookmarks"):
+    if asked and request.flag("sendInitialEvents") and not request.flag("allowWatchBookmarks"):
         causes.append(
             fields.forbidden(
                 "allowWatchBookmarks",

@@ -56,7 +56,7 @@ def _unknown(
     key: str, by_key: Mapping[str, Parameter], known: Sequence[Parameter]
 ) -> errors.Invalid:
     guess = suggest.nearest(key, by_key)
-    hint = f'did you mean "{guess}"? ' if guess else ""
+    hint = f'did you mean "{by_key[guess].name}"? ' if guess else ""
     return errors.Invalid(
         f'unknown parameter "{key}"',
         "StorageClass parameters",

@@ -85,5 +85,7 @@ def _failure(log: Path, offset: int) -> str:
     for number in reversed(range(len(lines))):
         if lines[number].startswith("Error: "):
             return "\n".join([lines[number].removeprefix("Error: "), *lines[number + 1 :]])
+    if not lines:
+        return f"Holdfast ended before it was ready and left nothing in {log}: is its disk full?"
     tail = "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
     return f"Holdfast ended before it was ready; the end of {log}:\n{tail}"

@@ -65,7 +65,8 @@ def data_dir_option(function: Any) -> Any:
     return click.option(
         "--data-dir",
         "data_dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        # Whether it may be read is looked at where more can be said about it.
+        type=click.Path(file_okay=False, readable=False, path_type=Path),
         callback=_resolve_data_dir,
         help="Where all state lies. Default: $HOLDFAST_DATA_DIR, else /var/lib/holdfast "
         "for root and ~/.local/share/holdfast for others.",

@@ -9,6 +9,7 @@ returns when that child is ready or has failed. Volumes outlive both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -118,9 +119,11 @@ async def _serve(settings: config.Config) -> None:
 
     def ready(info: rundir.RunInfo) -> None:
         rundir.publish(settings.data_dir, info)
-        say_started(settings, info)
-        if sys.stdout.isatty():
-            terminal.say("Ctrl-C stops it; volumes and their data stay.")
+        # What is served matters more than a reader that left or a log on a full disk.
+        with contextlib.suppress(OSError):
+            say_started(settings, info)
+            if sys.stdout.isatty():
+                terminal.say("Ctrl-C stops it; volumes and their data stay.")
 
     serving = asyncio.create_task(run.serve(settings, ready))
     loop = asyncio.get_running_loop()

@@ -34,8 +34,6 @@ _EXTERNAL = frozenset(
         "vsphereVolume",
     }
 )
-# Sources Kubernetes has a plug-in for that cannot delete.
-_UNDELETABLE = frozenset({"fc", "flexVolume", "iscsi", "nfs"})
 
 
 class _Failed(Exception):
@@ -124,15 +122,15 @@ class Reclaimer:
         """Delete the volume's storage; False when that is somebody else's business."""
         maker = volume.metadata.annotations.get(views.PROVISIONED_BY)
         source, fields = volume.spec.source()
-        if maker is not None:
+        if maker:
             if not maker.startswith(IN_TREE) or maker in MIGRATED:
                 return False
             served = self._provisioners.get(maker)
             if served is None:
-                raise _Failed(_no_deleter(volume, "no volume plugin matched"))
+                raise _Failed(f"no volume plugin matched name: {maker}")
             handle = registry.handle_of({source: fields}, volume.metadata.annotations)
             if handle is None:
-                raise _Failed(_no_deleter(volume, "no deletable volume plugin matched"))
+                raise _Failed("no deletable volume plugin matched")
             await served.backend.delete_volume(handle[1].id)
             return True
         if source in _EXTERNAL:
@@ -140,8 +138,10 @@ class Reclaimer:
         if source == "hostPath":
             await recycling.delete_host_path(fields.get("path", ""))
             return True
-        reason = "no deletable volume plugin matched" if source in _UNDELETABLE else None
-        raise _Failed(_no_deleter(volume, reason or "no volume plugin matched"))
+        # The volume controller knows NFS because it recycles it; other sources it does not know.
+        why = "no deletable volume plugin" if source == "nfs" else "no volume plugin"
+        name = volume.metadata.name
+        raise _Failed(f'error getting deleter volume plugin for volume "{name}": {why} matched')
 
     # Recycle
 
@@ -186,10 +186,6 @@ class Reclaimer:
             return
         await self._writes.volume_phase(obj, "Failed", message)
         self._recorder.event(obj, "Warning", reason, message)
-
-
-def _no_deleter(volume: views.Volume, why: str) -> str:
-    return f'error getting deleter volume plugin for volume "{volume.metadata.name}": {why}'
 
 
 def _finalizers(obj: Object, maker: str, finalizers: list[str]) -> list[str]:

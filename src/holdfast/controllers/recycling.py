@@ -58,8 +58,11 @@ async def recycle_nfs(source: Mapping[str, Any], options: list[str]) -> None:
         try:
             await process.run(argv, timeout=120)
         except process.CommandFailed as error:
+            # The same failure has to read the same each time: a text that changes is written
+            # into the volume again, and the write is what brings it back here.
+            why = str(error).replace(directory, "DIRECTORY")
             raise errors.Unavailable(
-                f"cannot be mounted to empty it: {error}",
+                f"cannot be mounted to empty it: {why}",
                 export,
                 "check the NFS server, and that nfs-common is installed on this machine",
             ) from error

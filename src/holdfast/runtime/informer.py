@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Collection, Hashable, Iterable
 
 from holdfast.api import errors
@@ -151,17 +152,14 @@ class Informer:
         revision = int(listing.revision)
         # What was observed while the list was on its way is newer than the list, and stays.
         # Unless the server went back: then nothing from before counts.
-        newest = revision if revision >= self._seen else None
+        newest = revision if revision >= self._seen else sys.maxsize
         self._seen = revision
         for key, old in list(self._objects.items()):
-            if key not in found and (newest is None or revision_of(old) <= newest):
+            if key not in found and revision_of(old) <= newest:
                 self._remove(key)
         for key, obj in found.items():
             known = self._objects.get(key)
-            if known is None or (
-                _version(known) != _version(obj)
-                and (newest is None or revision_of(known) <= newest)
-            ):
+            if known is None or (_version(known) != _version(obj) and revision_of(known) <= newest):
                 self._replace(key, known, obj)
         self._synced.set()
 

@@ -1,9 +1,10 @@
 """Events: what a controller tells the people who look at an object.
 
 The same event (source, object, type, reason, message) seen again raises the count of the one
-already written. Many different messages of one reason are combined, and one object cannot be
-flooded: the limits are those of Kubernetes' own recorder. Recording never blocks and never
-fails the work it reports; events are written in the background, many at a time.
+already written. Many different messages of one reason are combined into one event that shows the
+last of them, and one object cannot be flooded: what is above the limit is counted but not
+written. The limits are those of Kubernetes' own recorder. Recording never blocks and never fails
+the work it reports; events are written in the background, many at a time.
 
 The invariant: at most one write per event series is on its way, so counts never go backwards.
 """
@@ -14,7 +15,9 @@ import asyncio
 import itertools
 import logging
 import time
+import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Literal
 
 from holdfast.api import errors, kinds
@@ -33,21 +36,24 @@ BURST = 25
 REFILL = 300.0
 # How many events are written at once, so that they share commits.
 PARALLEL = 32
+_NAME_LIMIT = 253
+_MESSAGE_LIMIT = 1024
 COMBINED = "(combined from similar events): "
 
 
 class _Series:
     """One event and how often it happened."""
 
-    __slots__ = ("count", "first", "last", "name", "namespace", "obj", "queued", "written")
+    __slots__ = ("count", "due", "exists", "first", "last", "message", "obj", "queued")
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.name = ""
-        self.namespace = ""
+        self.message: str = obj["message"]
         self.count = 0
-        self.written = 0
-        self.queued = False
+        # `queued` from when a worker is asked to write until none has to any more; `due` when
+        # there is something that the write on its way does not have.
+        self.queued = self.due = False
+        self.exists = False
         self.first = self.last = clock.rfc3339(clock.now())
 
 
@@ -71,18 +77,27 @@ class _Bucket:
 
 def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     cache[key] = value
+    cache.move_to_end(key)
     if len(cache) > SERIES:
         cache.popitem(last=False)
 
 
 class Recorder:
-    """Writes events of one component."""
+    """Writes events of one component. `monotonic` is the clock of the limits, in seconds."""
 
-    def __init__(self, client: Client, component: str, host: str = "") -> None:
+    def __init__(
+        self,
+        client: Client,
+        component: str,
+        host: str = "",
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self.component = component
         self._source = {"component": component, **({"host": host} if host else {})}
         self._host = host
+        self._monotonic = monotonic
         self._series: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
         self._similar: OrderedDict[tuple[str, ...], tuple[float, set[str]]] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
@@ -91,38 +106,43 @@ class Recorder:
 
     def event(self, obj: Object, type: EventType, reason: str, message: str) -> None:
         """Note an event on an object; written soon, or counted onto its series."""
-        uid = obj["metadata"].get("uid") or f"{obj.get('kind')}/{obj['metadata']['name']}"
-        now = time.monotonic()
-        message = self._combine(uid, type, reason, message, now)
-        if not self._allow(uid, now):
-            return
-        key = (uid, type, reason, message)
+        uid = _identity(obj)
+        now = self._monotonic()
+        combined = self._combine(uid, type, reason, message, now)
+        # All combined messages are one series: its event shows the last of them.
+        key = (uid, type, reason, COMBINED if combined else message)
+        message = (COMBINED + message if combined else message)[:_MESSAGE_LIMIT]
         series = self._series.get(key)
         if series is None:
             series = _Series(self._body(obj, type, reason, message))
-            _remember(self._series, key, series)
-        else:
-            self._series.move_to_end(key)
+        _remember(self._series, key, series)
         series.count += 1
         series.last = clock.rfc3339(clock.now())
+        series.message = message
+        if not self._allow(uid, now):
+            return
+        series.due = True
         if not series.queued:
             series.queued = True
             self._queue.put_nowait(series)
 
-    def _combine(self, uid: str, type: str, reason: str, message: str, now: float) -> str:
+    def _combine(self, uid: str, type: str, reason: str, message: str, now: float) -> bool:
+        """Tell whether this is one of too many different messages."""
         key = (uid, type, reason)
-        since, messages = self._similar.get(key, (now, set()))
-        if now - since > SIMILAR_WINDOW:
+        last, messages = self._similar.get(key, (now, set()))
+        if now - last > SIMILAR_WINDOW:
             messages = set()
-        messages.add(message)
+        known = message in messages or len(messages) < SIMILAR
+        if known:
+            messages.add(message)
         _remember(self._similar, key, (now, messages))
-        return message if len(messages) <= SIMILAR else COMBINED + message
+        return not known
 
     def _allow(self, uid: str, now: float) -> bool:
         bucket = self._buckets.get(uid)
         if bucket is None:
             bucket = _Bucket(now)
-            _remember(self._buckets, uid, bucket)
+        _remember(self._buckets, uid, bucket)
         return bucket.take(now)
 
     def _body(self, obj: Object, type: str, reason: str, message: str) -> Object:
@@ -139,17 +159,21 @@ class Recorder:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{meta['name']}.{next(self._serial):x}",
+                "name": self._name(meta["name"]),
                 "namespace": meta.get("namespace") or "default",
             },
             "involvedObject": {key: value for key, value in reference.items() if value},
             "reason": reason,
-            "message": message[:1024],
+            "message": message,
             "type": type,
             "source": self._source,
             "reportingComponent": self.component,
             "reportingInstance": self._host,
         }
+
+    def _name(self, name: str) -> str:
+        full = f"{name}.{next(self._serial):x}"
+        return full if len(full) <= _NAME_LIMIT else str(uuid.uuid4())
 
     async def run(self) -> None:
         """Write events until cancelled."""
@@ -160,43 +184,49 @@ class Recorder:
     async def _work(self) -> None:
         while True:
             series = await self._queue.get()
+            series.due = False
             try:
                 await self._write(series)
-            except (errors.StatusError, OSError) as error:
+            except Exception as error:
+                # Lost until it happens again: whoever reported it goes on in any case.
+                expected = isinstance(error, errors.StatusError | OSError)
                 log.warning(
                     "event not written",
-                    extra={"reason": series.obj["reason"], "error": str(error)},
+                    extra={"reason": series.obj["reason"], "error": str(error) or repr(error)},
+                    exc_info=None if expected else error,
                 )
             finally:
                 self._finish(series)
 
     def _finish(self, series: _Series) -> None:
-        # What was counted while the write was on its way needs another one. One that failed is
-        # written with the next occurrence.
-        if series.name and series.count > series.written:
+        if series.due:
             self._queue.put_nowait(series)
         else:
             series.queued = False
 
     async def _write(self, series: _Series) -> None:
-        count, last = series.count, series.last
-        if series.name:
+        changing = {
+            "count": series.count,
+            "lastTimestamp": series.last,
+            "message": series.message,
+        }
+        meta = series.obj["metadata"]
+        if series.exists:
             try:
-                await self._client.patch(
-                    kinds.EVENT,
-                    series.name,
-                    {"count": count, "lastTimestamp": last},
-                    series.namespace,
-                )
-                series.written = count
+                await self._client.patch(kinds.EVENT, meta["name"], changing, meta["namespace"])
                 return
             except errors.NotFound:
-                # Expired in between: the series starts anew.
-                series.name = ""
-        body = {**series.obj, "count": count, "firstTimestamp": series.first, "lastTimestamp": last}
-        meta = body["metadata"]
+                # Expired in between: it is made again, with the count it had.
+                series.exists = False
+        body = {**series.obj, "firstTimestamp": series.first, **changing}
         try:
             await self._client.create(kinds.EVENT, body, meta["namespace"])
         except errors.AlreadyExists:
-            pass
-        series.name, series.namespace, series.written = meta["name"], meta["namespace"], count
+            # An earlier try that seemed to have failed.
+            await self._client.patch(kinds.EVENT, meta["name"], changing, meta["namespace"])
+        series.exists = True
+
+
+def _identity(obj: Object) -> str:
+    meta = obj["metadata"]
+    return meta.get("uid") or f"{obj.get('kind')}/{meta.get('namespace', '')}/{meta['name']}"

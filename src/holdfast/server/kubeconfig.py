@@ -22,7 +22,7 @@ NAME = "holdfast"
 
 
 class KubeconfigError(Exception):
-    """The file is missing or is not one of ours: which, and what to do."""
+    """The file is missing, is not one of ours or cannot be written: which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def path_in(data_dir: Path) -> Path:
 
 
 def write(path: Path, access: Access) -> None:
-    """Write the file, replacing one that differs; readers never see half of it."""
+    """Write the file for its owner only; readers never see half of it. Raises KubeconfigError."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -63,7 +63,10 @@ def write(path: Path, access: Access) -> None:
         "preferences": {},
     }
     content = yaml.safe_dump(document, sort_keys=False, width=1 << 20).encode()
-    files.write_atomic(path, content, mode=0o600)
+    try:
+        files.write_atomic(path, content, mode=0o600)
+    except OSError as error:
+        raise KubeconfigError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read(path: Path) -> Access:

@@ -19,6 +19,7 @@ from holdfast.apiserver.metrics import Metrics
 from holdfast.apiserver.resources import Resources
 from holdfast.kit import clock
 from holdfast.server import address, assemble, bootstrap, config, kubeconfig, pki, rundir
+from holdfast.store import errors as store_errors
 from holdfast.store.log import Store
 
 log = logging.getLogger("holdfast.server")
@@ -93,7 +94,12 @@ async def _compact(store: Store) -> None:
     mark = store.revision
     while True:
         await asyncio.sleep(_COMPACTION_SECONDS)
-        dropped = await store.compact(mark)
+        try:
+            dropped = await store.compact(mark)
+        except store_errors.StoreError as error:
+            # Nothing is lost by keeping history longer; the disk may have room next time.
+            log.warning("compaction failed, trying again later", extra={"error": str(error)})
+            continue
         mark = store.revision
         if dropped:
             log.debug("compacted", extra={"rows": dropped, "revision": mark})

@@ -13,6 +13,7 @@ the lock file open, so no stranger with a recycled pid is ever stopped.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -85,6 +86,8 @@ def prepare(data_dir: Path) -> None:
             f"cannot make the data directory {data_dir}: {error.strerror}; "
             "choose another --data-dir"
         ) from error
+    with _translated(data_dir), os.scandir(data_dir):
+        pass
 
 
 @contextlib.contextmanager
@@ -93,9 +96,10 @@ def hold(data_dir: Path) -> Iterator[None]:
     descriptor = _open(data_dir)
     try:
         _acquire(descriptor, data_dir)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        (data_dir / RUN_NAME).unlink(missing_ok=True)
+        with _translated(data_dir):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            (data_dir / RUN_NAME).unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -106,8 +110,9 @@ def hold(data_dir: Path) -> Iterator[None]:
 
 
 def publish(data_dir: Path, info: RunInfo) -> None:
-    """Leave the note; called by the holder of the lock once it is ready."""
-    files.write_atomic(data_dir / RUN_NAME, msgspec.json.encode(info) + b"\n", mode=0o600)
+    """Leave the note; called by the holder of the lock once it is ready. Raises RunDirError."""
+    with _translated(data_dir):
+        files.write_atomic(data_dir / RUN_NAME, msgspec.json.encode(info) + b"\n", mode=0o600)
 
 
 def holder(data_dir: Path) -> Holder | None:
@@ -133,12 +138,20 @@ def holder(data_dir: Path) -> Holder | None:
 
 
 def _open(data_dir: Path) -> int:
-    try:
+    with _translated(data_dir):
         return os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def _translated(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        remedy = "choose another --data-dir, or run as its owner"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free space there, or choose another --data-dir"
         raise RunDirError(
-            f"cannot write to the data directory {data_dir}: {error.strerror}; "
-            "choose another --data-dir, or run as its owner"
+            f"cannot use the data directory {data_dir}: {error.strerror}; {remedy}"
         ) from error
 
 

@@ -152,7 +152,7 @@ class Database:
             )
         verdict = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise errors.StoreCorrupt(self._damaged(str(verdict)))
+            raise errors.StoreCorrupt(self._damaged(str(verdict).splitlines()[-1]))
         tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_schema")}
         if not tables >= {"log", "meta"}:
             raise errors.StoreCorrupt(self._damaged("its tables are missing"))

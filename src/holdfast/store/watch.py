@@ -46,6 +46,10 @@ class Watcher:
                 await self._waiter
             finally:
                 self._waiter = None
+        return self.take()
+
+    def take(self) -> list[Event]:
+        """Everything that has come in, without waiting."""
         events, self._events = self._events, []
         return events
 

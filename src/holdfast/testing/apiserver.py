@@ -8,6 +8,7 @@ that runs in production, only smaller. `client` goes in-process, `http` over the
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
                 serving.serve(api, serving.listen_unix(socket), started=started)
             )
             await started.wait()
-            async with HttpClient("http://holdfast", token=TOKEN, socket=socket) as http:
+            # A context without authorities: reading the system's takes longer than most tests.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            async with HttpClient("http://holdfast", token=TOKEN, socket=socket, ca=tls) as http:
                 yield ApiServer(store, resources, InProcessClient(resources), http, socket)
             server.cancel()
     finally:

@@ -14,7 +14,7 @@ from holdfast.controllers.nodes import NodeLifecycle
 from holdfast.kit import clock
 
 if TYPE_CHECKING:
-    from conftest import Plane
+    from plane import Plane
 
 Object = dict[str, Any]
 

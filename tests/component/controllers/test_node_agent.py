@@ -18,7 +18,7 @@ from holdfast.node import devices, mounts
 from holdfast.runtime.informer import Informers
 
 if TYPE_CHECKING:
-    from conftest import Plane
+    from plane import Plane
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,7 @@ from holdfast.api import kinds, views
 from holdfast.controllers.scheduling.scheduler import EXCLUSIVE_CLAIM, Scheduler
 
 if TYPE_CHECKING:
-    from conftest import Plane
+    from plane import Plane
 
 Object = dict[str, Any]
 HOSTNAME = "kubernetes.io/hostname"

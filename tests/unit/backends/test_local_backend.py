@@ -179,7 +179,7 @@ async def test_promised_room_is_not_given_twice(reopen: Open) -> None:
     )
     assert sum(isinstance(result, protocol.Volume) for result in results) == 1
     # A new process learns what was promised before it.
-    with pytest.raises(errors.Exhausted, match="1 existing images"):
+    with pytest.raises(errors.Exhausted, match="1 existing image"):
         await reopen().create_volume(VolumeRequest("late", half))
     made = next(result.id for result in results if isinstance(result, protocol.Volume))
     with pytest.raises(errors.Exhausted):

@@ -81,7 +81,7 @@ class Promises:
         raise errors.Exhausted(
             f"{sizes.text(size)} does not fit: {sizes.text(max(0, free - promised))} available "
             f"({sizes.text(free)} free, of which {sizes.text(promised)} promised "
-            f"to {count} existing images)",
+            f"to {count} existing image{'' if count == 1 else 's'})",
             str(root),
             "ask for less, free room, or use a class whose path is on a larger file system",
         )

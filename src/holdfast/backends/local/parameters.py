@@ -24,7 +24,8 @@ KNOWN = (
         "file system made on the volume",
         default="ext4",
         choices=("ext4", "xfs", "btrfs"),
-        aliases=("csi.storage.k8s.io/fstype",),
+        # The second is how the in-tree plug-ins of Kubernetes, vSphere's for one, spell it.
+        aliases=("csi.storage.k8s.io/fstype", "fstype"),
     ),
     parameters.Parameter("path", "directory on the node in which volumes are kept"),
     parameters.Parameter(

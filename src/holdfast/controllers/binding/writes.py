@@ -137,7 +137,7 @@ class Writes:
     async def volume_phase(self, volume: Object, phase: str, message: str = "") -> Object:
         """Set a volume's phase; the message is the error text of Failed."""
         status = volume.get("status") or {}
-        if status.get("phase") == phase and (status.get("message") or "") == message:
+        if status.get("phase") == phase and (not message or status.get("message") == message):
             return volume
         wanted = {"status": {"phase": phase, "message": message or None}}
         return await self.volume(volume, wanted, status=True)

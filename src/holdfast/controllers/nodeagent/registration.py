@@ -61,12 +61,19 @@ class Registration:
         """The address that pods report as their hostIP."""
         return str(self._machine["address"])
 
-    async def register(self) -> dict[str, Any]:
-        """Make the objects exist and be right; return the Node."""
-        node = await self._upsert_node()
-        await self._renew()
-        await self._ensure_csi_node(node)
-        return node
+    async def register(self) -> None:
+        """Make the objects exist and be right, trying until that is done."""
+        delay = 1.0
+        while True:
+            try:
+                await self._ensure_csi_node(await self._upsert_node())
+                await self._renew()
+                return
+            except errors.StatusError as error:
+                # A full disk, for one, refuses writes; volumes are not left alone for that.
+                log.warning("node not registered", extra={"node": self._node, "error": str(error)})
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, RENEW_SECONDS)
 
     async def run(self) -> None:
         """Renew the lease and repair the node's conditions until cancelled."""

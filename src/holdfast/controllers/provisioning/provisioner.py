@@ -150,6 +150,13 @@ class ProvisioningController:
         node: str | None,
     ) -> VolumeRequest:
         topology = None
+        if claim.spec.selector is not None:
+            # A volume made for the claim has no labels that the selector could match.
+            raise _Refused(
+                "claim Selector is not supported: a selector chooses among volumes that exist, "
+                "none is made to match it; remove it, or label a volume of class "
+                f'"{storage_class.metadata.name}" so that it matches'
+            )
         if served.in_tree and storage_class.mount_options:
             name, options = storage_class.metadata.name, " ".join(storage_class.mount_options)
             raise _Refused(
