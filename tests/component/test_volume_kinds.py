@@ -312,7 +312,8 @@ def test_what_does_not_fit_is_refused_with_numbers_until_it_does(
     # The first one is sparse: what it has been promised counts, not what it has written.
     shared.apply(claim("second", "12Mi", storage_class="small"))
     text = shared.wait_for_event("second", "ProvisioningFailed")
-    assert "12Mi" in text
+    assert "12Mi does not fit: " in text
+    assert "promised to 1 existing image)" in text
     assert str(small_disk) in text
     assert shared.row("pvc", "second")[1] == "Pending"
     assert [path.name for path in (small_disk / "volumes").glob(".*")] == []
