@@ -76,9 +76,11 @@ def test_two_pods_share_a_claim(
 def test_a_pod_waits_for_its_claim(
     shared: machine.Machine, kind: Object, layout: str, clean: None
 ) -> None:
-    early = pod("early", "late")
+    # Events of an earlier pod of the same name would still be there.
+    name = f"early-{layout}"
+    early = pod(name, "late")
     shared.apply(early)
-    text = shared.wait_for_event("early", "FailedScheduling")
+    text = shared.wait_for_event(name, "FailedScheduling")
     assert 'persistentvolumeclaim "late" not found' in text
     assert shared.run_pod(early, claim("late", storage_class=layout)).is_dir()
 
