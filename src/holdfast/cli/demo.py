@@ -25,7 +25,6 @@ from holdfast.server import kubeconfig, rundir
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.02
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
 _PODS = "/api/v1/namespaces/default/pods"
@@ -86,13 +85,10 @@ def _play(api: connection.Connection, *, image: bool) -> _Outcome:
 
 
 def _class_to_apply(api: connection.Connection, *, image: bool) -> Object:
-    """Fit the class to this machine: no image without root, no second default class."""
+    """Fit the class to this machine: no image without root."""
     document = manifest("class")
     if not image:
         document["parameters"]["layout"] = "directory"
-    others = [item for item in api.items(_CLASSES) if _name(item) != _name(document)]
-    if any((item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) for item in others):
-        del document["metadata"]["annotations"]
     return document
 
 
