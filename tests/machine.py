@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import holdfast
+from holdfast.api import kinds
 from holdfast.server import kubeconfig
 
 SOURCE = Path(holdfast.__file__).resolve().parent.parent
@@ -29,16 +30,6 @@ SOURCE = Path(holdfast.__file__).resolve().parent.parent
 PYTHONPATH = os.pathsep.join([str(SOURCE), *(path for path in sys.path if "site-packages" in path)])
 NODE = "node-1"
 # Where kinds are read; `get` and `all` know these.
-KINDS = {
-    "cm": ("/api/v1", "configmaps", True),
-    "namespace": ("/api/v1", "namespaces", False),
-    "event": ("/api/v1", "events", True),
-    "node": ("/api/v1", "nodes", False),
-    "pod": ("/api/v1", "pods", True),
-    "pv": ("/api/v1", "persistentvolumes", False),
-    "pvc": ("/api/v1", "persistentvolumeclaims", True),
-    "sc": ("/apis/storage.k8s.io/v1", "storageclasses", False),
-}
 Value = TypeVar("Value")
 
 
@@ -299,8 +290,11 @@ def _as_user(user: int | None) -> dict[str, Any]:
 
 
 def _path(kind: str, namespace: str) -> str:
-    group, plural, namespaced = KINDS[kind]
-    return f"{group}/namespaces/{namespace}/{plural}" if namespaced else f"{group}/{plural}"
+    """The path of a kind named as kubectl takes it: by its singular or a short name."""
+    found = next(each for each in kinds.ALL if kind in (each.singular, *each.short_names))
+    group = f"/apis/{found.api_version}" if found.group else "/api/v1"
+    scope = f"/namespaces/{namespace}" if found.namespaced else ""
+    return f"{group}{scope}/{found.plural}"
 
 
 def _run(
