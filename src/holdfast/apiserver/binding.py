@@ -32,7 +32,10 @@ async def bind(
             raise errors.Conflict.of("", "pods/binding", name, refusal)
         return {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": _scheduled(pod)}
 
-    return await resources.update(kinds.POD, name, namespace, change, options, "binding")
+    # As in Kubernetes, nobody owns what a binding sets.
+    return await resources.update(
+        kinds.POD, name, namespace, change, options, "binding", follow=False
+    )
 
 
 def _refusal(pod: Object, node: str, uid: str | None) -> str:

@@ -26,6 +26,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 _decode_json = msgspec.json.decode
 
@@ -39,9 +40,14 @@ class _YamlLoader(yaml.CSafeLoader):
     }
 
 
+def media_type(content_type: str) -> str:
+    """A Content-Type without its parameters."""
+    return content_type.partition(";")[0].strip()
+
+
 def parse(content: bytes, content_type: str) -> Any:
     """The body as plain data; raises `BadRequest` or `UnsupportedMediaType`."""
-    media = content_type.partition(";")[0].strip()
+    media = media_type(content_type)
     if media in ("", JSON):
         return _json(content)
     if media == YAML:
@@ -128,14 +134,56 @@ def _paths(tree: Any, prefix: str) -> Iterator[str]:
 
 def check_patch_type(content_type: str) -> None:
     """Raise `UnsupportedMediaType` for a patch that cannot be applied, whatever it says."""
-    media = content_type.partition(";")[0].strip()
-    if media in (APPLY_PATCH, "application/apply-patch+cbor"):
-        raise errors.UnsupportedMediaType(
-            "server-side apply is not available on this server: "
-            "use client-side apply (kubectl apply without --server-side)"
-        )
-    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        raise errors.UnsupportedMediaType.of((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
+    if media_type(content_type) not in _PATCHES:
+        raise errors.UnsupportedMediaType.of(_PATCHES)
+
+
+def parse_config(content: bytes, options: WriteOptions) -> Object:
+    """The configuration of a server-side apply: YAML, of which JSON is a part.
+
+    What strict validation finds is reported as the reference does it, by the YAML reader.
+    """
+    try:
+        config = _decode_json(content)
+        twice = [] if options.validation == "Ignore" else _duplicates(content)
+    except (ValueError, RecursionError):
+        config, twice = _yaml_config(content, options)
+    if not isinstance(config, dict):
+        raise errors.BadRequest("error decoding YAML: the body is not an object")
+    if twice and options.validation == "Strict":
+        raise errors.BadRequest(f"error strict decoding YAML: {', '.join(twice)}")
+    options.warnings += twice
+    return config
+
+
+def _yaml_config(content: bytes, options: WriteOptions) -> tuple[Any, list[str]]:
+    try:
+        config = yaml.load(content, Loader=_YamlLoader)
+        if options.validation == "Ignore":
+            return config, []
+        tree = yaml.compose(content, Loader=_YamlLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise errors.BadRequest(f"error decoding YAML: {error}") from error
+    found = list(_keys_set_twice(tree))
+    if not found:
+        return config, []
+    lines = "\n  ".join(found)
+    return config, [f"error converting YAML to JSON: yaml: unmarshal errors:\n  {lines}"]
+
+
+def _keys_set_twice(node: yaml.Node | None) -> Iterator[str]:
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _keys_set_twice(item)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            yield f'line {line}: key "{key.value}" already set in map'
+        seen.add(key.value)
+        yield from _keys_set_twice(value)
 
 
 def parse_patch(
@@ -147,7 +195,7 @@ def parse_patch(
     read as an object of the kind, because a patch that spoils an object is answered with 422,
     where a bad body is a 400.
     """
-    media = content_type.partition(";")[0].strip()
+    media = media_type(content_type)
     patch = _json(content)
     wanted = list if media == JSON_PATCH else dict
     if not isinstance(patch, wanted):
@@ -181,6 +229,10 @@ def _readable(
     if texts and options.validation == "Strict":
         raise _spoiled(new, shown, f"strict decoding error: {', '.join(texts)}")
     options.warnings += texts
+    meta = new.get("metadata")
+    if isinstance(meta, dict) and meta.get("managedFields") == []:
+        # Decoding drops empty lists; this one is a request to forget all owners.
+        decoded["metadata"]["managedFields"] = []
     return decoded
 
 

@@ -17,12 +17,14 @@ import msgspec
 from holdfast.api import errors, fields, kinds
 from holdfast.api.kinds import Kind
 from holdfast.apiserver import (
+    applying,
     auth,
     binding,
     bodies,
     deletion,
     forms,
     listing,
+    ownership,
     pages,
     requests,
     watching,
@@ -187,8 +189,15 @@ class Api:
         bodies.check_patch_type(content_type)
         options = _write_options(request)
         content = await request.body()
-        change = bodies.parse_patch(content, content_type, kind, options)
         form = forms.negotiate(request.header(b"accept"))
+        if bodies.media_type(content_type) == bodies.APPLY_PATCH:
+            config = bodies.parse_config(content, options)
+            record, made = await applying.apply(
+                self._resources, kind, name, namespace, config, options, subresource
+            )
+            code = 201 if made else 200
+            return Answer(form.one(kind, record), code, form.content_type, options.warnings)
+        change = bodies.parse_patch(content, content_type, kind, options)
         record = await self._resources.update(kind, name, namespace, change, options, subresource)
         return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
 
@@ -251,17 +260,31 @@ def _write_options(request: Request) -> WriteOptions:
     query = request.query
     dry_run = query.get("dryRun", "")
     level = query.get("fieldValidation") or "Warn"
-    causes = []
+    manager = query.get("fieldManager", "")
+    causes = _patch_causes(request, manager) if request.method == "PATCH" else []
+    causes += ownership.check_manager(manager)
     if dry_run not in ("", "All"):
         causes.append(refused_dry_run([dry_run]))
     if level not in _VALIDATION:
         causes.append(fields.not_supported("fieldValidation", level, _VALIDATION))
-    if "force" in query and request.method == "PATCH":
-        # Only server-side apply can be forced.
-        causes.append(fields.forbidden("force", "may not be specified for non-apply patch"))
     if causes:
         raise errors.Invalid.of("meta.k8s.io", _OPTIONS[request.method], "", causes)
-    return WriteOptions(dry_run=bool(dry_run), validation=level)  # type: ignore[arg-type]
+    return WriteOptions(
+        dry_run=bool(dry_run),
+        validation=level,  # type: ignore[arg-type]
+        manager=manager or ownership.agent(request.header(b"user-agent")),
+        force=request.flag("force"),
+    )
+
+
+def _patch_causes(request: Request, manager: str) -> list[fields.Cause]:
+    """Only server-side apply can be forced, and only it has to say who applies."""
+    applies = bodies.media_type(request.header(b"content-type")) == bodies.APPLY_PATCH
+    if applies and not manager:
+        return [fields.required("fieldManager", "is required for apply patch")]
+    if not applies and "force" in request.query:
+        return [fields.forbidden("force", "may not be specified for non-apply patch")]
+    return []
 
 
 def _success(target: Target | None = None, record: Record | None = None) -> dict[str, object]:

@@ -23,8 +23,13 @@ from holdfast.store import errors as store_errors
 class InProcessClient:
     """See `runtime.client.Client` for the contract of each method."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, manager: str = "holdfast") -> None:
         self._resources = resources
+        self._manager = manager
+
+    def named(self, manager: str) -> InProcessClient:
+        """The same client for another component, which owns the fields it writes."""
+        return InProcessClient(self._resources, manager)
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
         """See `Client.get`."""
@@ -54,10 +59,16 @@ class InProcessClient:
         """See `Client.create`."""
         namespace = namespace or obj.get("metadata", {}).get("namespace")
         if subresource == "binding" and kind is kinds.POD and name:
-            return (await binding.bind(self._resources, name, namespace, obj, WriteOptions())).obj
+            return (
+                await binding.bind(
+                    self._resources, name, namespace, obj, WriteOptions(manager=self._manager)
+                )
+            ).obj
         if subresource is not None:
             raise errors.NotFound.resource()
-        return (await self._resources.create(kind, obj, namespace, WriteOptions())).obj
+        return (
+            await self._resources.create(kind, obj, namespace, WriteOptions(manager=self._manager))
+        ).obj
 
     async def replace(self, kind: Kind, obj: Object, *, subresource: str | None = None) -> Object:
         """See `Client.replace`."""
@@ -91,7 +102,7 @@ class InProcessClient:
         if subresource is not None and subresource not in kind.subresources:
             raise errors.NotFound.resource()
         record = await self._resources.update(
-            kind, name, namespace, change, WriteOptions(), subresource
+            kind, name, namespace, change, WriteOptions(manager=self._manager), subresource
         )
         return record.obj
 

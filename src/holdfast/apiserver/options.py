@@ -29,6 +29,10 @@ class WriteOptions:
 
     dry_run: bool = False
     validation: Validation = "Ignore"
+    manager: str = ""
+    """Who comes to own what is written."""
+    force: bool = False
+    """Whether a server-side apply takes fields from their owners."""
     duplicates: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

@@ -22,7 +22,8 @@ import msgspec
 
 from holdfast.api import errors, fields, shapes, validation
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import deletion, strategies
+from holdfast.api.managed.entries import Entry
+from holdfast.apiserver import deletion, ownership, strategies
 from holdfast.apiserver.admission import Admission
 from holdfast.apiserver.options import DeleteOptions, WriteOptions
 from holdfast.kit import clock
@@ -42,8 +43,6 @@ _FIXED = (
     "deletionGracePeriodSeconds",
     "generation",
 )
-# Written by the server or obsolete: ignored in what a caller sends.
-_IGNORED = ("managedFields", "selfLink")
 _META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -58,6 +57,7 @@ class Resources:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._admission = Admission(store)
+        self._owners = ownership.Owners()
 
     # Reading
 
@@ -78,16 +78,31 @@ class Resources:
     # Creating
 
     async def create(
-        self, kind: Kind, body: Object, namespace: str | None, options: WriteOptions
+        self,
+        kind: Kind,
+        body: Object,
+        namespace: str | None,
+        options: WriteOptions,
+        *,
+        managed: list[Entry] | None = None,
     ) -> Record:
-        """Store a new object; raises `AlreadyExists`, `Invalid`, `Forbidden`, `BadRequest`."""
-        return await self._settle(self._stage_create(kind, body, namespace, options))
+        """Store a new object; raises `AlreadyExists`, `Invalid`, `Forbidden`, `BadRequest`.
+
+        `managed` says who owns its fields when that is settled already.
+        """
+        return await self._settle(self._stage_create(kind, body, namespace, options, managed))
 
     def _stage_create(
-        self, kind: Kind, body: Object, namespace: str | None, options: WriteOptions
+        self,
+        kind: Kind,
+        body: Object,
+        namespace: str | None,
+        options: WriteOptions,
+        managed: list[Entry] | None,
     ) -> Record | asyncio.Future[Record]:
         obj = self._decode(kind, body, options)
         meta = obj["metadata"]
+        given = meta.pop("managedFields", None)
         if meta.get("resourceVersion"):
             raise errors.InternalError.unknown(
                 "resourceVersion should not be set on objects to be created"
@@ -100,9 +115,13 @@ class Resources:
         generated = "name" not in meta and bool(meta.get("generateName"))
         if generated:
             meta["name"] = self._generate_name(kind, meta)
-        strategies.created(kind, obj)
+        strategies.received(kind, obj)
         obj = kind.shape.default(obj)
+        owners = self._owners.created(kind, obj, given, options) if managed is None else managed
+        strategies.created(kind, obj)
         self._admission.admit_create(kind, obj)
+        if owners:
+            meta["managedFields"] = owners
         rules = validation.of(kind)
         causes = rules.create(obj)
         if causes:
@@ -148,14 +167,17 @@ class Resources:
         change: Callable[[Object], Object],
         options: WriteOptions,
         subresource: str | None = None,
+        *,
+        follow: bool = True,
     ) -> Record:
         """Store what `change` makes of the newest object; PUT and every PATCH are one of these.
 
-        `change` must not touch its argument. Raises `NotFound`, `Conflict` when the result
-        carries another resourceVersion or uid than the newest object, `Invalid`.
+        `change` must not touch its argument. The writer comes to own what it changes, unless
+        `follow` is off: then the result's managedFields are final. Raises `NotFound`, `Conflict`
+        when the result carries another resourceVersion or uid than the newest object, `Invalid`.
         """
         return await self._settle(
-            self._stage_update(kind, name, namespace, change, options, subresource)
+            self._stage_update(kind, name, namespace, change, options, subresource, follow)
         )
 
     def _stage_update(
@@ -166,17 +188,29 @@ class Resources:
         change: Callable[[Object], Object],
         options: WriteOptions,
         subresource: str | None,
+        follow: bool,
     ) -> Record | asyncio.Future[Record]:
         record = self.latest(kind, name, namespace)
         old = record.obj
         changed = change(old)
         if changed is old:
             return record
+        changed, given = ownership.separated(changed, old)
         new = self._decode(kind, changed, options)
         self._check_identity(kind, new, old, name, namespace)
         new = self._combine(kind, new, old, subresource)
+        if follow:
+            ownership.adopt(new, old, given, subresource)
+        else:
+            ownership.settle(new, old, given)
         if new == old:
             return record
+        if follow:
+            self._owners.follow(kind, new, old, options, subresource)
+        elif ownership.differ_in_time_only(new, old):
+            return record
+        if subresource == "status":
+            strategies.status_updated(kind, new, old)
         self._check_update(kind, new, old, subresource, options)
         if deletion.finished(kind, new):
             return self._stage_removal(kind, record, options.dry_run, new)
@@ -224,12 +258,12 @@ class Resources:
                 combined["status"] = new["status"]
             else:
                 combined.pop("status", None)
-            strategies.status_updated(kind, combined, old)
             return combined
         if subresource == "finalize":
             return {**old, "metadata": new["metadata"], "spec": new.get("spec", {})}
         if subresource == "binding":
             return new
+        strategies.received(kind, new)
         strategies.updated(kind, new, old)
         new = kind.shape.default(new)
         if "status" in kind.subresources:
@@ -283,9 +317,8 @@ class Resources:
         if unknown or options.duplicates:
             _report_fields(kind, unknown or [], options)
         obj = {**decoded, "kind": kind.name, "apiVersion": kind.api_version}
-        meta = obj.setdefault("metadata", {})
-        for field in _IGNORED:
-            meta.pop(field, None)
+        # Obsolete, and ignored in what a caller sends.
+        obj.setdefault("metadata", {}).pop("selfLink", None)
         return obj
 
     def _stage(

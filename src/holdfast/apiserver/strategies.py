@@ -78,16 +78,14 @@ def _volume_status_updated(volume: Object, old: Object) -> None:
 def _namespace_created(namespace: Object) -> None:
     namespace["spec"] = {"finalizers": ["kubernetes"]}
     namespace["status"] = {"phase": "Active"}
-    _label_namespace(namespace)
 
 
 def _namespace_updated(namespace: Object, old: Object) -> None:
     # The finalizers in the spec change through `finalize` only.
     namespace["spec"] = old.get("spec", {})
-    _label_namespace(namespace)
 
 
-def _label_namespace(namespace: Object) -> None:
+def _namespace_received(namespace: Object) -> None:
     meta = namespace["metadata"]
     labels = meta.setdefault("labels", {})
     labels["kubernetes.io/metadata.name"] = meta.get("name", "")
@@ -112,7 +110,7 @@ def _quality_of(spec: Object) -> str:
     return "Guaranteed"
 
 
-def _secret_written(secret: Object, old: Object | None = None) -> None:
+def _secret_received(secret: Object) -> None:
     texts = secret.pop("stringData", None)
     if texts:
         data = secret.setdefault("data", {})
@@ -133,23 +131,32 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.VOLUME: _volume_created,
     kinds.NAMESPACE: _namespace_created,
     kinds.POD: _pod_created,
-    kinds.SECRET: _secret_written,
     kinds.VOLUME_ATTACHMENT: _attachment_created,
     kinds.SERVICE: _status_dropped,
+}
+_RECEIVED: dict[Kind, Callable[[Object], None]] = {
+    kinds.SECRET: _secret_received,
+    kinds.NAMESPACE: _namespace_received,
 }
 _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_written,
     kinds.VOLUME: _volume_written,
     kinds.NAMESPACE: _namespace_updated,
-    kinds.SECRET: _secret_written,
 }
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.VOLUME: _volume_status_updated,
 }
 
 
+def received(kind: Kind, obj: Object) -> None:
+    """After a new or changed object is decoded; what this fills in counts as the writer's."""
+    prepare = _RECEIVED.get(kind)
+    if prepare is not None:
+        prepare(obj)
+
+
 def created(kind: Kind, obj: Object) -> None:
-    """Before an object is defaulted and validated for the first time."""
+    """Before an object is validated for the first time, with its defaults filled in."""
     prepare = _CREATED.get(kind)
     if prepare is not None:
         prepare(obj)

@@ -48,7 +48,11 @@ def volumes_directory(data_dir: Path) -> Path:
 
 def control_plane(settings: config.Config, resources: Resources) -> ControlPlane:
     """Wire controllers, backends and the node agent to the embedded API."""
-    client = InProcessClient(resources)
+    # The names under which components own fields, see managedFields, are those of Kubernetes.
+    client = InProcessClient(resources, "kube-controller-manager")
+    as_scheduler = client.named("kube-scheduler")
+    as_kubelet = client.named("kubelet")
+    as_provisioner = client.named("csi-provisioner")
     informers = Informers(client)
     node = settings.node_name
     local = LocalBackend(volumes_directory(settings.data_dir), node)
@@ -59,11 +63,11 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
     }
     provisioners = Provisioners(served)
     volume_events = Recorder(client, binding.COMPONENT)
-    scheduler_events = Recorder(client, "default-scheduler")
-    kubelet_events = Recorder(client, "kubelet", node)
+    scheduler_events = Recorder(as_scheduler, "default-scheduler")
+    kubelet_events = Recorder(as_kubelet, "kubelet", node)
     node_events = Recorder(client, "node-controller")
     by_provisioner = {
-        name: volume_events if entry.in_tree else Recorder(client, name)
+        name: volume_events if entry.in_tree else Recorder(as_provisioner, name)
         for name, entry in served.items()
     }
     reclaimer = Reclaimer(client, informers, volume_events, provisioners)
@@ -75,7 +79,7 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         *by_provisioner.values(),
     }
     agent = NodeAgent(
-        client,
+        as_kubelet,
         informers,
         kubelet_events,
         node_name=node,
@@ -85,10 +89,12 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
-        provisioning.ProvisioningController(client, informers, by_provisioner, provisioners).run,
-        provisioning.Deleter(client, informers, by_provisioner, provisioners).run,
+        provisioning.ProvisioningController(
+            as_provisioner, informers, by_provisioner, provisioners
+        ).run,
+        provisioning.Deleter(as_provisioner, informers, by_provisioner, provisioners).run,
         Protection(client, informers).run,
-        Scheduler(client, informers, scheduler_events).run,
+        Scheduler(as_scheduler, informers, scheduler_events).run,
         agent.run,
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,

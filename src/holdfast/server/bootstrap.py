@@ -37,6 +37,6 @@ async def _create(
     resources: Resources, kind: Kind, body: dict[str, Any], namespace: str | None = None
 ) -> None:
     try:
-        await resources.create(kind, body, namespace, WriteOptions())
+        await resources.create(kind, body, namespace, WriteOptions(manager="kube-apiserver"))
     except errors.AlreadyExists:
         return

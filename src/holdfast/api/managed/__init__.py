@@ -11,8 +11,11 @@ From the bottom up:
   encoded or parsed for a write.
 - `types`: what a shape says about ownership: which values are owned only as a whole.
 - `comparing`, `declaring`, `checking`, `merging`, `removing`: the walks over typed values.
+- `outlining`: a cheap key for a comparison, so that writers who do the same again and again are
+  compared in full only once.
 - `entries`: the list in `metadata.managedFields`.
-- `updating`, `applying`: what a write makes of that list, and of the object.
+- `updating`, `applying`, `conflicts`, `lastapplied`: what a write makes of that list,
+  and of the object.
 
 Invariant: sets and objects are immutable by convention. Every function returns a new value, or
 its argument itself when nothing changed, and shares whatever stayed the same.

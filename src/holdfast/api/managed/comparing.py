@@ -84,7 +84,7 @@ def _fields(
 def _parts(old: Any, new: Any, type: Type) -> tuple[FieldSet, FieldSet]:
     """The differences of two values that are no leaves; None counts as empty."""
     if type.form == "list":
-        return _elements(old, new, type)
+        return compare_lists(old, new, type)
     return _fields(old or _NOTHING, new or _NOTHING, type)
 
 
@@ -97,8 +97,11 @@ def _note(
         removed[step] = found[1]
 
 
-def _elements(old: Any, new: Any, type: Type) -> tuple[FieldSet, FieldSet]:
-    """The differences of two lists; elements given twice are looked at as one value."""
+def compare_lists(old: Any, new: Any, type: Type) -> tuple[FieldSet, FieldSet]:
+    """The differences of two lists with elements of their own.
+
+    Elements given twice are looked at as one value.
+    """
     changed: FieldSet = {}
     removed: FieldSet = {}
     assert type.element is not None

@@ -64,9 +64,7 @@ class Type:
         if self._shape is None:
             return ()
         known = self._shape.fields.values()
-        return tuple(
-            "f:" + f.name for f in known if f.type in ("time", "microtime") and not f.ptr
-        )
+        return tuple("f:" + f.name for f in known if f.type in ("time", "microtime") and not f.ptr)
 
     @functools.cached_property
     def blank(self) -> dict[str, Any]:
