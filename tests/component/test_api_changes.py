@@ -269,14 +269,6 @@ async def test_only_an_apply_can_be_forced(api: Wire) -> None:
     )
 
 
-async def test_server_side_apply_is_refused_clearly(api: Wire) -> None:
-    reply = await api.patch(
-        f"{VOLUMES}/v", volume("v"), "application/apply-patch+yaml", fieldManager="x", force="false"
-    )
-    assert (reply.code, reply.reason) == (415, "UnsupportedMediaType")
-    assert reply.message.startswith("server-side apply is not available on this server")
-
-
 async def test_patches_carry_preconditions(api: Wire) -> None:
     made = await api.make(CONFIG_MAPS, config_map("m"))
     await api.patch(f"{CONFIG_MAPS}/m", {"data": {"key": "1"}})

@@ -275,11 +275,6 @@ def test_apply_of_a_bound_claim_and_volume_changes_nothing(shared: Machine) -> N
     )
 
 
-def test_apply_on_the_server_is_refused_clearly(shared: Machine) -> None:
-    text = _refused(shared, "apply", "--server-side", "-f", "-", stdin=json.dumps(_config("x")))
-    assert "server-side apply is not available on this server" in text
-
-
 def test_diff_shows_what_apply_would_change(shared: Machine) -> None:
     shared.apply(_config("differs"))
     body = json.dumps(_config("differs", "2"))

@@ -65,7 +65,9 @@ def _apply(live: Object, managed: Sequence[Entry], type: Type, asked: Applicatio
     owned = declaring.declared(asked.config, type)
     owned = sets.without_trees(owned, asked.reset) if asked.reset else owned
     if mine is not None and mine["fieldsV1"]:
-        known = owned
+        # All of the configuration counts here, the name and other metadata nobody owns included.
+        known = declaring.everything(asked.config, type)
+        known = sets.without_trees(known, asked.reset) if asked.reset else known
         for entry in others:
             known = sets.union(known, entry["fieldsV1"])
         merged = _pruned(merged, mine["fieldsV1"], known, type)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from holdfast.api import fields
 from holdfast.api.managed import elements, sets
 from holdfast.api.managed.entries import Entry
@@ -49,8 +51,14 @@ def find(owners: Iterable[Entry], changed: FieldSet) -> list[Conflict]:
     return found
 
 
-def _name(entry: Entry) -> tuple[str, ...]:
-    return (entry["manager"], entry["operation"], entry["apiVersion"], entry.get("subresource", ""))
+def _name(entry: Entry) -> bytes:
+    """What Kubernetes sorts owners by: the identifying part of the entry as JSON."""
+    parts = {"manager": entry["manager"], "operation": entry["operation"]}
+    if entry["operation"] == "Update":
+        parts["apiVersion"] = entry["apiVersion"]
+    if "subresource" in entry:
+        parts["subresource"] = entry["subresource"]
+    return msgspec.json.encode(parts)
 
 
 def _shown(entry: Entry) -> str:
