@@ -26,6 +26,13 @@ def apply(shared: machine.Machine, obj: Object, *options: str, check: bool = Tru
     return said
 
 
+def read(shared: machine.Machine, kind: str, name: str) -> Object | None:
+    """An object as kubectl shows it; None when there is none."""
+    text = shared.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
+    found: Object | None = json.loads(text) if text.strip() else None
+    return found
+
+
 def owners(shared: machine.Machine, kind: str, name: str) -> dict[str, Object]:
     """The sets of an object by `manager/operation[/subresource]`."""
     text = shared.kubectl("get", kind, name, "-o", "json", "--show-managed-fields")
@@ -39,7 +46,7 @@ def test_server_side_apply_creates_and_changes(shared: machine.Machine) -> None:
     said = apply(shared, config_map("made", {"a": "1", "b": "1"}), "--server-side")
     assert said == "configmap/made serverside-applied\n"
     apply(shared, config_map("made", {"a": "2"}), "--server-side")
-    made = shared.get("configmap", "made")
+    made = read(shared, "configmap", "made")
     assert made is not None
     assert made["data"] == {"a": "2"}
     assert owners(shared, "configmap", "made") == {
@@ -62,7 +69,7 @@ def test_an_object_applied_from_the_client_moves_to_the_server(shared: machine.M
     apply(shared, config_map("moved", {"a": "1", "b": "1"}))
     assert list(owners(shared, "configmap", "moved")) == ["kubectl-client-side-apply/Update"]
     apply(shared, config_map("moved", {"a": "2"}), "--server-side")
-    moved = shared.get("configmap", "moved")
+    moved = read(shared, "configmap", "moved")
     assert moved is not None
     assert moved["data"] == {"a": "2"}
     annotation = "kubectl.kubernetes.io/last-applied-configuration"
@@ -76,7 +83,7 @@ def test_an_object_can_go_back_to_the_client(shared: machine.Machine) -> None:
     apply(shared, config_map("back", {"a": "1"}), "--server-side")
     apply(shared, config_map("back", {"a": "1"}))
     apply(shared, config_map("back", {"a": "3"}))
-    back = shared.get("configmap", "back")
+    back = read(shared, "configmap", "back")
     assert back is not None
     assert back["data"] == {"a": "3"}
     assert owners(shared, "configmap", "back")["kubectl-client-side-apply/Update"]["f:data"] == {
@@ -110,7 +117,7 @@ def test_diff_shows_the_change_and_nothing_else(
     shown = shared.kubectl("diff", *options, "-f", "-", stdin=changed, check=False)
     lines = [line for line in shown.splitlines() if line[:1] in "+-" and line[:3] not in "+++---"]
     assert lines == ['-  a: "1"', '+  a: "2"']
-    unchanged = shared.get("configmap", name)
+    unchanged = read(shared, "configmap", name)
     assert unchanged is not None
     assert unchanged["data"] == {"a": "1"}
 
@@ -118,7 +125,7 @@ def test_diff_shows_the_change_and_nothing_else(
 def test_a_dry_run_on_the_server_changes_nothing(shared: machine.Machine) -> None:
     said = apply(shared, config_map("dry", {"a": "1"}), "--server-side", "--dry-run=server")
     assert said == "configmap/dry serverside-applied (server dry run)\n"
-    assert shared.get("configmap", "dry") is None
+    assert read(shared, "configmap", "dry") is None
 
 
 def test_an_unknown_field_is_refused(shared: machine.Machine) -> None:
@@ -150,10 +157,11 @@ def test_a_bound_claim_can_be_applied_again(shared: machine.Machine) -> None:
     }
     for obj in (volume, claim):
         apply(shared, obj, "--server-side")
-    bound = shared.wait_for_phase("persistentvolumeclaim", "owned", "Bound")
+    shared.kubectl("wait", "pvc/owned", "--for=jsonpath={.status.phase}=Bound", "--timeout=20s")
+    bound = read(shared, "persistentvolumeclaim", "owned")
     for obj in (volume, claim):
         apply(shared, obj, "--server-side")
-    assert shared.get("persistentvolumeclaim", "owned") == bound
+    assert read(shared, "persistentvolumeclaim", "owned") == bound
     found = owners(shared, "persistentvolumeclaim", "owned")
     assert found["kubectl/Apply"] == {
         "f:spec": {
