@@ -18,7 +18,7 @@ from typing import Any
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends.protocol import NodeSide
-from holdfast.controllers.nodeagent import mounting, resolving, status, subpaths
+from holdfast.controllers.nodeagent import growing, mounting, resolving, status, subpaths
 from holdfast.controllers.nodeagent.registration import Registration
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client
@@ -57,6 +57,7 @@ class NodeAgent:
         self._registration = Registration(client, informers, node_name, root)
         self._resolver = resolving.Resolver(client, informers, node_sides)
         self._volumes = mounting.PodVolumes(root, node_sides)
+        self._growth = growing.VolumeGrowth(client, informers, recorder, self._volumes, node_name)
         self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         # When a volume that failed may be tried again, by (uid, entry), in loop time.
@@ -73,6 +74,7 @@ class NodeAgent:
             self._controller.enqueue(uid)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._registration.run())
+            group.create_task(self._growth.run())
             group.create_task(self._controller.run())
 
     # --- one pod --------------------------------------------------------------
@@ -118,6 +120,7 @@ class NodeAgent:
             self._recorder.event(obj, "Warning", "FailedMount", text)
         else:
             self._forget(key)
+            self._growth.mounted(title)
             text = f'MountVolume.SetUp succeeded for volume "{title}" '
             self._recorder.event(obj, "Normal", "SuccessfulMountVolume", text)
 

@@ -159,6 +159,25 @@ class PodVolumes:
         # Without the right to mount, the directory itself has to keep others out.
         return "memory" if in_memory and self._volumes.mounting else "directory"
 
+    def staged(self, volume: str) -> bool:
+        """Whether some pod of this node has the volume, or is getting it."""
+        return bool(self._users.get(volume))
+
+    async def grow(self, volume: str) -> bool:
+        """Let a volume that is staged here use all of its device; may be repeated.
+
+        False when it is not staged on this node. Raises MountFailed, from errors.Conflict
+        when its file system grows only before it is mounted.
+        """
+        async with self._translated(volume), self._locks.hold(volume):
+            uid, entry = next(iter(self._users.get(volume, ())), ("", ""))
+            record = self._known.get(uid, {}).get(entry)
+            staging = self._staging / volume
+            if record is None or record.handle is None or not self._volumes.is_staged(staging):
+                return False
+            await self._volumes.grow(record.handle, self._side(record.side), staging)
+            return True
+
     # --- taking down ----------------------------------------------------------
 
     async def tear_down(self, uid: str) -> None:
