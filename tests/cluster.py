@@ -176,7 +176,8 @@ class Cluster:
         )
         await self.in_phase(kinds.POD, name, "Running")
         volumes = self.data_dir / "nodes" / NODE / "pods" / pod["metadata"]["uid"] / "volumes"
-        return next(volumes.glob("*/*/mount"))
+        place: Path = next(volumes.glob("*/*/mount"))
+        return place
 
     async def stop_pod(self, name: str) -> None:
         """Delete a pod and wait until it has let go of everything."""

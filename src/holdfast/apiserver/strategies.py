@@ -136,6 +136,8 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.SECRET: _secret_written,
     kinds.VOLUME_ATTACHMENT: _attachment_created,
     kinds.SERVICE: _status_dropped,
+    kinds.SNAPSHOT: _status_dropped,
+    kinds.SNAPSHOT_CONTENT: _status_dropped,
 }
 _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_written,

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from holdfast.api import kinds
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import storage_cells, workload_cells
+from holdfast.apiserver import snapshot_cells, storage_cells, workload_cells
 from holdfast.apiserver.cells import AGE, Column, Object, column, label_text, name, since, wide
 
 Include = Literal["None", "Metadata", "Object"]
@@ -153,6 +153,9 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         kinds.VOLUME_ATTACHMENT: storage_cells.ATTACHMENT,
         kinds.CSI_DRIVER: storage_cells.DRIVER,
         kinds.CSI_NODE: storage_cells.CSI_NODE,
+        kinds.SNAPSHOT_CLASS: snapshot_cells.CLASS,
+        kinds.SNAPSHOT_CONTENT: snapshot_cells.CONTENT,
+        kinds.SNAPSHOT: snapshot_cells.SNAPSHOT,
         kinds.POD: workload_cells.POD,
         kinds.NODE: workload_cells.NODE,
         kinds.NAMESPACE: (

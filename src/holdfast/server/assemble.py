@@ -16,7 +16,7 @@ from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.node_side import LocalNodeSide
-from holdfast.controllers import binding, expanding, provisioning
+from holdfast.controllers import binding, expanding, provisioning, snapshots
 from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
@@ -63,6 +63,7 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
     kubelet_events = Recorder(client, "kubelet", node)
     node_events = Recorder(client, "node-controller")
     expand_events = Recorder(client, expanding.COMPONENT)
+    snapshot_events = Recorder(client, snapshots.COMPONENT)
     by_provisioner = {
         name: volume_events if entry.in_tree else Recorder(client, name)
         for name, entry in served.items()
@@ -74,6 +75,7 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         kubelet_events,
         node_events,
         expand_events,
+        snapshot_events,
         *by_provisioner.values(),
     }
     agent = NodeAgent(
@@ -89,6 +91,9 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
         provisioning.ProvisioningController(client, informers, by_provisioner, provisioners).run,
         provisioning.Deleter(client, informers, by_provisioner, provisioners).run,
+        provisioning.CloneProtection(client, informers).run,
+        snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
+        snapshots.ContentController(client, informers, by_provisioner, provisioners).run,
         expanding.ExpandController(
             client, informers, expand_events, by_provisioner, provisioners
         ).run,

@@ -26,6 +26,11 @@ from holdfast.api.validation.csi import CSINodeRules, DriverRules
 from holdfast.api.validation.pods import PodRules
 from holdfast.api.validation.rules import Rules
 from holdfast.api.validation.services import EndpointsRules, ServiceRules
+from holdfast.api.validation.snapshots import (
+    SnapshotClassRules,
+    SnapshotContentRules,
+    SnapshotRules,
+)
 from holdfast.api.validation.volumes import VolumeRules
 
 __all__ = ["RULES", "Rules", "of"]
@@ -48,6 +53,9 @@ RULES: Final[Mapping[Kind, Rules]] = MappingProxyType(
         kinds.CSI_DRIVER: DriverRules(),
         kinds.CSI_NODE: CSINodeRules(),
         kinds.LEASE: LeaseRules(),
+        kinds.SNAPSHOT_CLASS: SnapshotClassRules(),
+        kinds.SNAPSHOT_CONTENT: SnapshotContentRules(),
+        kinds.SNAPSHOT: SnapshotRules(),
     }
 )
 
