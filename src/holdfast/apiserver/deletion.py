@@ -33,6 +33,7 @@ ANSWERS_WITH_OBJECT = frozenset(
         kinds.NAMESPACE,
         kinds.SERVICE,
         kinds.SERVICE_ACCOUNT,
+        kinds.RESOURCE_QUOTA,
     }
 )
 

@@ -136,6 +136,7 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.SECRET: _secret_written,
     kinds.VOLUME_ATTACHMENT: _attachment_created,
     kinds.SERVICE: _status_dropped,
+    kinds.RESOURCE_QUOTA: _status_dropped,
     kinds.SNAPSHOT: _status_dropped,
     kinds.SNAPSHOT_CONTENT: _status_dropped,
 }

@@ -23,6 +23,7 @@ from holdfast.controllers.nodeagent.agent import NodeAgent
 from holdfast.controllers.nodes import NodeLifecycle
 from holdfast.controllers.protection import Protection
 from holdfast.controllers.provisioners import Provisioners, Served
+from holdfast.controllers.quotas import QuotaStatus
 from holdfast.controllers.reclaiming import Reclaimer
 from holdfast.controllers.scheduling.scheduler import Scheduler
 from holdfast.runtime.informer import Informers
@@ -100,6 +101,7 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         Protection(client, informers).run,
         Scheduler(client, informers, scheduler_events).run,
         agent.run,
+        QuotaStatus(client, informers).run,
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,
         NodeLifecycle(client, informers, node_events).run,

@@ -164,6 +164,7 @@ def test_a_claim_reference_is_owned_field_by_field_unlike_other_references() -> 
         "Namespace",
         "Secret",
         "ConfigMap",
+        "ResourceQuota",
         "VolumeSnapshot",
         "VolumeSnapshotClass",
         "VolumeSnapshotContent",

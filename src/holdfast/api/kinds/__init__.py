@@ -191,6 +191,15 @@ SERVICE_ACCOUNT: Final = Kind(
     namespaced=True,
     short_names=("sa",),
 )
+RESOURCE_QUOTA: Final = Kind(
+    group="",
+    version="v1",
+    name="ResourceQuota",
+    plural="resourcequotas",
+    namespaced=True,
+    short_names=("quota",),
+    subresources=("status",),
+)
 STORAGE_CLASS: Final = Kind(
     group="storage.k8s.io",
     version="v1",
@@ -268,6 +277,7 @@ ALL: Final = (
     ENDPOINTS,
     EVENT,
     SERVICE_ACCOUNT,
+    RESOURCE_QUOTA,
     STORAGE_CLASS,
     VOLUME_ATTACHMENT,
     CSI_DRIVER,

@@ -24,6 +24,7 @@ from holdfast.api.validation.cluster import EventRules, LeaseRules, NamespaceRul
 from holdfast.api.validation.content import ConfigMapRules, SecretRules, ServiceAccountRules
 from holdfast.api.validation.csi import CSINodeRules, DriverRules
 from holdfast.api.validation.pods import PodRules
+from holdfast.api.validation.quotas import QuotaRules
 from holdfast.api.validation.rules import Rules
 from holdfast.api.validation.services import EndpointsRules, ServiceRules
 from holdfast.api.validation.snapshots import (
@@ -48,6 +49,7 @@ RULES: Final[Mapping[Kind, Rules]] = MappingProxyType(
         kinds.ENDPOINTS: EndpointsRules(),
         kinds.EVENT: EventRules(),
         kinds.SERVICE_ACCOUNT: ServiceAccountRules(),
+        kinds.RESOURCE_QUOTA: QuotaRules(),
         kinds.STORAGE_CLASS: StorageClassRules(),
         kinds.VOLUME_ATTACHMENT: AttachmentRules(),
         kinds.CSI_DRIVER: DriverRules(),

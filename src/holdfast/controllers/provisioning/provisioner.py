@@ -19,6 +19,7 @@ from holdfast.backends.protocol import VolumeRequest
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.provisioning import sources, volumes
+from holdfast.controllers.scheduling import affinity
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome, Terminal
@@ -154,7 +155,6 @@ class ProvisioningController:
         served: Served,
         node: str | None,
     ) -> VolumeRequest:
-        topology = None
         if claim.spec.selector is not None:
             # A volume made for the claim has no labels that the selector could match.
             raise _Refused(
@@ -168,14 +168,37 @@ class ProvisioningController:
                 "Mount options are not supported by the provisioner "
                 f'but StorageClass "{name}" has mount options [{options}]'
             )
+        topology = self._place(storage_class, served, node)
+        source = await self._sources.of(claim, served)
+        return volumes.request_of(claim, storage_class, served, source, topology)
+
+    def _place(
+        self, storage_class: views.StorageClass, served: Served, node: str | None
+    ) -> dict[str, str] | None:
+        """Return the labels of the node the volume is for; None where any place will do."""
+        terms = storage_class.allowed_topologies
         if node is not None:
             found = self._nodes.get(node)
             if found is None:
                 what = "Failed to get target node: " if served.in_tree else ""
                 raise _Refused(f'{what}node "{node}" not found')
-            topology = views.node(found).metadata.labels
-        source = await self._sources.of(claim, served)
-        return volumes.request_of(claim, storage_class, served, source, topology)
+            labels = views.node(found).metadata.labels
+            if not affinity.topology_admits(terms, labels):
+                raise _Refused(
+                    "error generating accessibility requirements: "
+                    f"selected node '\"{node}\"' is not in allowed topologies"
+                )
+            return labels
+        if not terms:
+            return None
+        nodes = sorted((views.node(each) for each in self._nodes.all()), key=_name_of)
+        for each in nodes:
+            if affinity.topology_admits(terms, each.metadata.labels):
+                return each.metadata.labels
+        raise _Refused(
+            "error generating accessibility requirements: no available topology found: no node "
+            f"has the labels that class {storage_class.metadata.name} allows"
+        )
 
     async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:
         """Hold the claim before anything is made for it."""
@@ -276,6 +299,10 @@ class ProvisioningController:
 def _unwanted(claim: views.Claim) -> bool:
     """Whether the claim is going, or has found another volume than the one made for it."""
     return claim.metadata.terminating or claim.spec.volume_name not in ("", volumes.name_of(claim))
+
+
+def _name_of(node: views.Node) -> str:
+    return node.metadata.name
 
 
 def _unbound_class(claim: Object) -> tuple[str, ...]:
