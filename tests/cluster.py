@@ -17,6 +17,8 @@ import machine
 from holdfast.api import errors, kinds
 from holdfast.apiserver.resources import Resources
 from holdfast.backends import mountinfo
+from holdfast.backends.protocol import NodeSide
+from holdfast.controllers.provisioners import Served
 from holdfast.runtime.client import Client
 from holdfast.server import assemble, bootstrap, config
 
@@ -31,6 +33,9 @@ class Cluster:
         self.resources = resources
         self.client = client
         self.data_dir = directory
+        # Storage besides the local one, by provisioner, and its node sides.
+        self.extra: dict[str, Served] = {}
+        self.extra_sides: dict[str, NodeSide] = {}
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -46,7 +51,9 @@ class Cluster:
         await asyncio.gather(self._running, return_exceptions=True)
 
     async def _run(self, settings: config.Config) -> None:
-        plane = assemble.control_plane(settings, self.resources)
+        plane = assemble.control_plane(
+            settings, self.resources, extra=self.extra, extra_sides=self.extra_sides
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(plane.informers.run())

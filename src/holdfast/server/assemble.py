@@ -7,16 +7,18 @@ controllers their client, the node agent its backends. Reading this module is re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from holdfast.apiserver.inprocess import InProcessClient
 from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.node_side import LocalNodeSide
-from holdfast.controllers import binding, expanding, provisioning, snapshots
+from holdfast.backends.protocol import NodeSide
+from holdfast.controllers import attaching, binding, expanding, provisioning, snapshots
 from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
@@ -47,8 +49,17 @@ def volumes_directory(data_dir: Path) -> Path:
     return data_dir / "volumes"
 
 
-def control_plane(settings: config.Config, resources: Resources) -> ControlPlane:
-    """Wire controllers, backends and the node agent to the embedded API."""
+def control_plane(
+    settings: config.Config,
+    resources: Resources,
+    *,
+    extra: Mapping[str, Served] = MappingProxyType({}),
+    extra_sides: Mapping[str, NodeSide] = MappingProxyType({}),
+) -> ControlPlane:
+    """Wire controllers, backends and the node agent to the embedded API.
+
+    `extra` are provisioners besides those of the registry, `extra_sides` their node sides.
+    """
     client = InProcessClient(resources)
     informers = Informers(client)
     node = settings.node_name
@@ -58,13 +69,12 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         for name, entry in registry.PROVISIONERS.items()
         if entry.backend == "local"
     }
+    served |= extra
     provisioners = Provisioners(served)
     volume_events = Recorder(client, binding.COMPONENT)
     scheduler_events = Recorder(client, "default-scheduler")
     kubelet_events = Recorder(client, "kubelet", node)
     node_events = Recorder(client, "node-controller")
-    expand_events = Recorder(client, expanding.COMPONENT)
-    snapshot_events = Recorder(client, snapshots.COMPONENT)
     by_provisioner = {
         name: volume_events if entry.in_tree else Recorder(client, name)
         for name, entry in served.items()
@@ -75,8 +85,6 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         scheduler_events,
         kubelet_events,
         node_events,
-        expand_events,
-        snapshot_events,
         *by_provisioner.values(),
     }
     agent = NodeAgent(
@@ -85,25 +93,46 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         kubelet_events,
         node_name=node,
         root=settings.data_dir / "nodes" / node,
-        node_sides={"local": LocalNodeSide()},
+        node_sides={"local": LocalNodeSide(), **extra_sides},
     )
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
         provisioning.ProvisioningController(client, informers, by_provisioner, provisioners).run,
         provisioning.Deleter(client, informers, by_provisioner, provisioners).run,
-        provisioning.CloneProtection(client, informers).run,
-        snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
-        snapshots.ContentController(client, informers, by_provisioner, provisioners).run,
-        expanding.ExpandController(
-            client, informers, expand_events, by_provisioner, provisioners
-        ).run,
         Protection(client, informers).run,
         Scheduler(client, informers, scheduler_events).run,
         agent.run,
-        QuotaStatus(client, informers).run,
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,
         NodeLifecycle(client, informers, node_events).run,
+        *_advanced(client, informers, by_provisioner, provisioners),
     )
     return ControlPlane(informers, components, local.close)
+
+
+def _advanced(
+    client: InProcessClient,
+    informers: Informers,
+    by_provisioner: dict[str, Recorder],
+    provisioners: Provisioners,
+) -> tuple[Run, ...]:
+    """What volumes can do beyond being made, bound and deleted."""
+    expand_events = Recorder(client, expanding.COMPONENT)
+    snapshot_events = Recorder(client, snapshots.COMPONENT)
+    attach_events = Recorder(client, attaching.COMPONENT)
+    expander = expanding.ExpandController(
+        client, informers, expand_events, by_provisioner, provisioners
+    )
+    return (
+        expand_events.run,
+        snapshot_events.run,
+        attach_events.run,
+        expander.run,
+        provisioning.CloneProtection(client, informers).run,
+        snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
+        snapshots.ContentController(client, informers, by_provisioner, provisioners).run,
+        attaching.AttachDetachController(client, informers, attach_events).run,
+        attaching.AttachmentServer(client, informers, provisioners).run,
+        QuotaStatus(client, informers).run,
+    )
