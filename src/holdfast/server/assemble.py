@@ -18,7 +18,15 @@ from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.node_side import LocalNodeSide
 from holdfast.backends.protocol import NodeSide
-from holdfast.controllers import attaching, binding, expanding, provisioning, snapshots
+from holdfast.controllers import (
+    attaching,
+    binding,
+    ephemeral,
+    expanding,
+    garbage,
+    provisioning,
+    snapshots,
+)
 from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
@@ -121,6 +129,8 @@ def _advanced(
     expand_events = Recorder(client, expanding.COMPONENT)
     snapshot_events = Recorder(client, snapshots.COMPONENT)
     attach_events = Recorder(client, attaching.COMPONENT)
+    ephemeral_events = Recorder(client, ephemeral.COMPONENT)
+    garbage_events = Recorder(client, garbage.COMPONENT)
     expander = expanding.ExpandController(
         client, informers, expand_events, by_provisioner, provisioners
     )
@@ -128,6 +138,8 @@ def _advanced(
         expand_events.run,
         snapshot_events.run,
         attach_events.run,
+        ephemeral_events.run,
+        garbage_events.run,
         expander.run,
         provisioning.CloneProtection(client, informers).run,
         snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
@@ -135,4 +147,6 @@ def _advanced(
         attaching.AttachDetachController(client, informers, attach_events).run,
         attaching.AttachmentServer(client, informers, provisioners).run,
         QuotaStatus(client, informers).run,
+        ephemeral.EphemeralClaims(client, informers, ephemeral_events).run,
+        garbage.GarbageCollector(client, informers, garbage_events).run,
     )
