@@ -183,7 +183,7 @@ class Cluster:
         )
         await self.in_phase(kinds.POD, name, "Running")
         volumes = self.data_dir / "nodes" / NODE / "pods" / pod["metadata"]["uid"] / "volumes"
-        place: Path = next(volumes.glob("*/*/mount"))
+        place: Path = sorted(volumes.glob("*/*/mount"))[0]
         return place
 
     async def stop_pod(self, name: str) -> None:

@@ -61,6 +61,7 @@ class AttachDetachController:
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
         self._nodes.subscribe(self._node_changed)
+        self._volumes.subscribe(self._volume_changed)
         await self.loop.run()
 
     def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
@@ -84,6 +85,11 @@ class AttachDetachController:
         name = (new or {"spec": {}})["spec"].get("volumeName")
         if name and (old is None or old["spec"].get("volumeName") != name):
             self._enqueue(name)
+
+    def _volume_changed(self, old: Object | None, new: Object | None) -> None:
+        # A claim may be gone before its pod's end is seen here; its volume's release is not missed.
+        if new is not None and "csi" in new["spec"] and _phase(old) != _phase(new):
+            self.loop.enqueue(new["metadata"]["name"])
 
     def _enqueue(self, name: str) -> None:
         volume = self._volumes.get(name)
@@ -246,6 +252,10 @@ class AttachDetachController:
         }
         written = await self._client.patch(kinds.NODE, node, patch, subresource="status")
         self._nodes.observe(written)
+
+
+def _phase(volume: Object | None) -> object:
+    return ((volume or {}).get("status") or {}).get("phase")
 
 
 def _listed_name(volume: Object) -> str:
