@@ -1,8 +1,9 @@
 """Admission: the rules that look beyond the object being written.
 
 The plug-ins are Kubernetes' own, on by default there: NamespaceLifecycle, DefaultStorageClass,
-StorageObjectInUseProtection and PersistentVolumeClaimResize. They read other objects from the
-store, newest state first, so a class made one request earlier counts.
+StorageObjectInUseProtection, PersistentVolumeClaimResize and, after validation, ResourceQuota.
+They read other objects from the store, newest state first, so a class made one request earlier
+counts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from holdfast.api import errors, fields, kinds, quantity
 from holdfast.api.kinds import Kind
+from holdfast.apiserver import quotas
 from holdfast.store.log import Store
 
 Object = dict[str, Any]
@@ -53,6 +55,10 @@ class Admission:
         """Refuse what the object's own rules allow but the cluster's state does not."""
         if kind is kinds.CLAIM and new.get("spec") is not old.get("spec"):
             self._check_resize(new, old)
+
+    def check_quotas(self, kind: Kind, new: Object, old: Object | None = None) -> None:
+        """Refuse what asks for more than the namespace's quotas leave."""
+        quotas.check(self._store, kind, new, old)
 
     def _require_namespace(self, kind: Kind, obj: Object) -> None:
         name = obj["metadata"].get("namespace", "")

@@ -20,6 +20,8 @@ Object = dict[str, Any]
 
 _PERMANENT_NAMESPACES = frozenset({"default", "kube-public", "kube-system"})
 _POD_GRACE = 30
+# The finalizers with which an object waits for its dependents.
+_PROPAGATION = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 # Deleting one of these answers with the object, the others with a Status.
 ANSWERS_WITH_OBJECT = frozenset(
     {
@@ -33,6 +35,7 @@ ANSWERS_WITH_OBJECT = frozenset(
         kinds.NAMESPACE,
         kinds.SERVICE,
         kinds.SERVICE_ACCOUNT,
+        kinds.RESOURCE_QUOTA,
     }
 )
 
@@ -64,6 +67,7 @@ def check_allowed(kind: Kind, obj: Object, options: DeleteOptions) -> None:
 
 def mark(kind: Kind, obj: Object, options: DeleteOptions) -> Object:
     """The object marked as being deleted; the same dict when nothing has to change."""
+    obj = _with_propagation(obj, options.propagation)
     grace = _grace(kind, obj, options)
     meta = obj["metadata"]
     if "deletionTimestamp" in meta:
@@ -85,6 +89,25 @@ def last_state(kind: Kind, obj: Object, marked: Object) -> Object:
     A pod ends as marked; anything else that nothing held back was never seen as terminating.
     """
     return marked if kind is kinds.POD or "deletionTimestamp" in obj["metadata"] else obj
+
+
+def _with_propagation(obj: Object, policy: str | None) -> Object:
+    """Give the object the finalizer that its garbage collection needs, and take the other away.
+
+    Without a policy a finalizer that is there already decides.
+    """
+    if policy is None:
+        return obj
+    present: list[str] = obj["metadata"].get("finalizers") or []
+    wanted = [name for name in present if name not in _PROPAGATION.values()]
+    if policy in _PROPAGATION:
+        wanted.append(_PROPAGATION[policy])
+    if sorted(wanted) == sorted(present):
+        return obj
+    meta = {key: value for key, value in obj["metadata"].items() if key != "finalizers"}
+    if wanted:
+        meta["finalizers"] = wanted
+    return {**obj, "metadata": meta}
 
 
 def _grace(kind: Kind, obj: Object, options: DeleteOptions) -> int:

@@ -114,9 +114,10 @@ class InProcessClient:
         *,
         uid: str | None = None,
         grace: int | None = None,
+        propagation: str | None = None,
     ) -> Object:
         """See `Client.delete`."""
-        options = DeleteOptions(uid=uid, grace=grace)
+        options = DeleteOptions(uid=uid, grace=grace, propagation=propagation)
         record, _ = await self._resources.delete(kind, name, namespace, options)
         return record.obj
 

@@ -144,6 +144,9 @@ def name_of(type_name: str) -> str:
 
 def package(group: str, version: str = "v1") -> str:
     """Return the prefix of the types of a group."""
+    if group.count(".") > 2:
+        # The types of custom resources are named after their group, read backwards.
+        return f"{'.'.join(reversed(group.split('.')))}.{version}"
     return f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}"
 
 

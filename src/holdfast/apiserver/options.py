@@ -63,6 +63,8 @@ class DeleteOptions:
             causes.append(fields.invalid("propagationPolicy", propagation, texts))
         if propagation is not None and propagation not in PROPAGATION:
             causes.append(fields.not_supported("propagationPolicy", propagation, PROPAGATION))
+        if propagation is None and body.get("orphanDependents") is not None:
+            propagation = "Orphan" if body["orphanDependents"] else "Background"
         dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])
         if dry_run not in ([], ["All"]):
             causes.append(refused_dry_run(dry_run))

@@ -127,6 +127,7 @@ class Resources:
         if causes:
             raise errors.Invalid.of(kind.group, kind.name, meta.get("name", ""), causes)
         options.warnings += rules.warnings(obj, None)
+        self._admission.check_quotas(kind, obj)
         key = key_of(kind, meta["name"], namespace)
         existing = self.store.latest(kind.bucket, key)
         if existing is not None:
@@ -288,6 +289,8 @@ class Resources:
         if subresource is None:
             self._admission.admit_update(kind, new, old)
             options.warnings += rules.warnings(new, old)
+            if new.get("spec") != old.get("spec"):
+                self._admission.check_quotas(kind, new, old)
 
     # Deleting
 

@@ -133,6 +133,9 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.POD: _pod_created,
     kinds.VOLUME_ATTACHMENT: _attachment_created,
     kinds.SERVICE: _status_dropped,
+    kinds.RESOURCE_QUOTA: _status_dropped,
+    kinds.SNAPSHOT: _status_dropped,
+    kinds.SNAPSHOT_CONTENT: _status_dropped,
 }
 _RECEIVED: dict[Kind, Callable[[Object], None]] = {
     kinds.SECRET: _secret_received,

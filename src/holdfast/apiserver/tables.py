@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from holdfast.api import kinds
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import storage_cells, workload_cells
+from holdfast.apiserver import snapshot_cells, storage_cells, workload_cells
 from holdfast.apiserver.cells import AGE, Column, Object, column, label_text, name, since, wide
 
 Include = Literal["None", "Metadata", "Object"]
@@ -141,6 +141,24 @@ def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _quota_requests(quota: Object, now: datetime) -> str:
+    return _quota_text(quota, limits=False)
+
+
+def _quota_limits(quota: Object, now: datetime) -> str:
+    return _quota_text(quota, limits=True)
+
+
+def _quota_text(quota: Object, *, limits: bool) -> str:
+    status = quota.get("status") or {}
+    used = status.get("used") or {}
+    return ", ".join(
+        f"{name}: {used.get(name, '0')}/{hard}"
+        for name, hard in sorted((status.get("hard") or {}).items())
+        if name.startswith("limits.") == limits
+    )
+
+
 def _data_count(obj: Object, now: datetime) -> int:
     return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
 
@@ -153,6 +171,9 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         kinds.VOLUME_ATTACHMENT: storage_cells.ATTACHMENT,
         kinds.CSI_DRIVER: storage_cells.DRIVER,
         kinds.CSI_NODE: storage_cells.CSI_NODE,
+        kinds.SNAPSHOT_CLASS: snapshot_cells.CLASS,
+        kinds.SNAPSHOT_CONTENT: snapshot_cells.CONTENT,
+        kinds.SNAPSHOT: snapshot_cells.SNAPSHOT,
         kinds.POD: workload_cells.POD,
         kinds.NODE: workload_cells.NODE,
         kinds.NAMESPACE: (
@@ -220,6 +241,12 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         kinds.SERVICE_ACCOUNT: (
             name(),
             column("Secrets", lambda o, _: len(o.get("secrets") or ()), "How many it names."),
+            AGE,
+        ),
+        kinds.RESOURCE_QUOTA: (
+            name(),
+            column("Request", _quota_requests, "What is used of the limits on requests."),
+            column("Limit", _quota_limits, "What is used of the limits on limits."),
             AGE,
         ),
         kinds.LEASE: (

@@ -54,12 +54,17 @@ class VolumeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume that exists. `context` is what the node side needs to reach it."""
+    """A volume that exists. `context` is what the node side needs to reach it.
+
+    `node_expansion` says that growing it goes on where it is used: a file system or a
+    device there has to follow.
+    """
 
     id: str
     size: int
     context: Mapping[str, str] = field(default_factory=dict)
     topology: Mapping[str, str] | None = None
+    node_expansion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,34 @@ def nearest(provisioner: str) -> str | None:
     return suggest.nearest(provisioner, PROVISIONERS)
 
 
+def csi_source(volume: Volume, request: VolumeRequest, driver: str) -> dict[str, Any]:
+    """Return the `csi` fragment that names `volume`, for provisioners whose name is a driver's."""
+    source: dict[str, Any] = {"driver": driver, "volumeHandle": volume.id}
+    if volume.context:
+        source["volumeAttributes"] = dict(volume.context)
+    if request.mode == "Filesystem" and "fsType" in volume.context:
+        source["fsType"] = volume.context["fsType"]
+    return {"csi": source}
+
+
+def csi_handle(spec: Mapping[str, Any]) -> VolumeHandle:
+    """Return the handle of a PersistentVolume's spec with a `csi` source."""
+    source = spec["csi"]
+    return VolumeHandle(
+        id=str(source.get("volumeHandle", "")),
+        context=dict(source.get("volumeAttributes") or {}),
+        fs_type=str(source.get("fsType") or ""),
+        read_only=bool(source.get("readOnly")),
+        mode="Block" if spec.get("volumeMode") == "Block" else "Filesystem",
+    )
+
+
 def handle_of(
     spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None
 ) -> tuple[str, VolumeHandle] | None:
     """Return the backend's name and the handle for a PersistentVolume's spec, or None."""
+    if "csi" in spec:
+        return str(spec["csi"].get("driver", "")), csi_handle(spec)
     for backend, read in SOURCES.items():
         handle = read(spec, annotations)
         if handle is not None:

@@ -52,6 +52,10 @@ class Provisioners:
         """The backend behind a name."""
         return self._served.get(name)
 
+    def names(self) -> tuple[str, ...]:
+        """The names served, in no particular order."""
+        return tuple(self._served)
+
     def serves(self, name: str) -> bool:
         """Whether a backend here answers to the name."""
         return name in self._served

@@ -133,9 +133,9 @@ class Volumes:
                 return 0
             device = await self._device(connected, staging, handle.read_only)
             mounted = await asyncio.to_thread(mountinfo.at, staging)
-            if handle.mode == "Filesystem" and mounted:
+            if handle.mode == "Filesystem" and mounted and not handle.read_only:
                 content = await filesystems.read(device)
-                if content.size < device.size:
+                if filesystems.is_short(device, content):
                     await filesystems.grow_mounted(device, mounted[-1].fs_type, staging)
             return device.size
 

@@ -73,8 +73,12 @@ class Client(Protocol):
         *,
         uid: str | None = None,
         grace: int | None = None,
+        propagation: str | None = None,
     ) -> Object:
-        """Delete; `uid` is a precondition, `grace` the seconds a pod gets."""
+        """Delete; `uid` is a precondition, `grace` the seconds a pod gets.
+
+        `propagation` says what becomes of dependents: Background, Foreground or Orphan.
+        """
         ...
 
     def watch(

@@ -180,6 +180,7 @@ class HttpClient:
         *,
         uid: str | None = None,
         grace: int | None = None,
+        propagation: str | None = None,
     ) -> Object:
         """See `Client.delete`."""
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
@@ -187,6 +188,8 @@ class HttpClient:
             options["preconditions"] = {"uid": uid}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
+        if propagation is not None:
+            options["propagationPolicy"] = propagation
         return await self.request("DELETE", path_of(kind, namespace, name), body=options)  # type: ignore[no-any-return]
 
     async def watch(

@@ -100,6 +100,17 @@ class Store:
             keys = keys[start : bisect_left(keys, prefix + "\U0010ffff", lo=start)]
         return [objects[key] for key in keys]
 
+    def scan_latest(self, bucket: str, prefix: str = "") -> list[Record]:
+        """The newest records of a bucket, staged or committed, in no particular order."""
+        found = {record.key: record for record in self.scan(bucket, prefix)}
+        for (owner, key), (_, record) in self._staged.items():
+            if owner == bucket and key.startswith(prefix):
+                if record is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = record
+        return list(found.values())
+
     def count(self, bucket: str) -> int:
         """How many objects the bucket holds."""
         return len(self._current.get(bucket, ()))

@@ -375,7 +375,11 @@ async def test_a_copy_waits_for_its_source(control: ControlPlane) -> None:
     await control.create(local_class())
     source = {"kind": "PersistentVolumeClaim", "name": "first"}
     await control.create(wanted("second", dataSource=source))
-    text = "default/first: the claim to clone does not exist or is not bound; bind it first"
+    text = (
+        "error getting handle for DataSource Type PersistentVolumeClaim by Name first: "
+        'error getting PVC first (namespace "default") from api server: '
+        'persistentvolumeclaim "first" not found'
+    )
     await control.hears("second", "ProvisioningFailed", text)
     await control.create(wanted("first"))
 

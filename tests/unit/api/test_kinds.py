@@ -48,6 +48,8 @@ def test_cluster_wide_kinds_are_these() -> None:
         "VolumeAttachment",
         "CSIDriver",
         "CSINode",
+        "VolumeSnapshotClass",
+        "VolumeSnapshotContent",
     }
 
 
@@ -162,6 +164,10 @@ def test_a_claim_reference_is_owned_field_by_field_unlike_other_references() -> 
         "Namespace",
         "Secret",
         "ConfigMap",
+        "ResourceQuota",
+        "VolumeSnapshot",
+        "VolumeSnapshotClass",
+        "VolumeSnapshotContent",
     ],
 )
 def test_every_field_of_the_storage_kinds_is_explained(name: str) -> None:

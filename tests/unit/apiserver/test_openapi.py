@@ -106,7 +106,12 @@ def test_operation_identifiers_are_unique() -> None:
 
 def test_the_index_names_each_document_by_its_content() -> None:
     paths = json.loads(openapi.index())["paths"]
-    assert set(paths) == {"api/v1", "apis/storage.k8s.io/v1", "apis/coordination.k8s.io/v1"}
+    assert set(paths) == {
+        "api/v1",
+        "apis/storage.k8s.io/v1",
+        "apis/coordination.k8s.io/v1",
+        "apis/snapshot.storage.k8s.io/v1",
+    }
     body = openapi.document("storage.k8s.io", "v1")
     assert body is not None
     url = f"/openapi/v3/apis/storage.k8s.io/v1?hash={etags.digest(body)}"

@@ -41,7 +41,9 @@ def _raw(name: str) -> bytes:
 
 def test_the_fixtures_cover_every_stored_kind() -> None:
     covered = {_expected(name)["kind"] for name in _NAMES}
-    assert {kind.name for kind in kinds.ALL} <= covered
+    # Custom resources, which the snapshot kinds are on a cluster, do not travel in protobuf.
+    spoken = {kind.name for kind in kinds.ALL if kind.group != kinds.SNAPSHOT_GROUP}
+    assert spoken <= covered
 
 
 @pytest.mark.parametrize("name", _NAMES)

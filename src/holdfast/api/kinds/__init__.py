@@ -191,6 +191,15 @@ SERVICE_ACCOUNT: Final = Kind(
     namespaced=True,
     short_names=("sa",),
 )
+RESOURCE_QUOTA: Final = Kind(
+    group="",
+    version="v1",
+    name="ResourceQuota",
+    plural="resourcequotas",
+    namespaced=True,
+    short_names=("quota",),
+    subresources=("status",),
+)
 STORAGE_CLASS: Final = Kind(
     group="storage.k8s.io",
     version="v1",
@@ -228,6 +237,33 @@ LEASE: Final = Kind(
     plural="leases",
     namespaced=True,
 )
+SNAPSHOT_GROUP: Final = "snapshot.storage.k8s.io"
+SNAPSHOT_CLASS: Final = Kind(
+    group=SNAPSHOT_GROUP,
+    version="v1",
+    name="VolumeSnapshotClass",
+    plural="volumesnapshotclasses",
+    namespaced=False,
+    short_names=("vsclass", "vsclasses"),
+)
+SNAPSHOT_CONTENT: Final = Kind(
+    group=SNAPSHOT_GROUP,
+    version="v1",
+    name="VolumeSnapshotContent",
+    plural="volumesnapshotcontents",
+    namespaced=False,
+    short_names=("vsc", "vscs"),
+    subresources=("status",),
+)
+SNAPSHOT: Final = Kind(
+    group=SNAPSHOT_GROUP,
+    version="v1",
+    name="VolumeSnapshot",
+    plural="volumesnapshots",
+    namespaced=True,
+    short_names=("vs",),
+    subresources=("status",),
+)
 
 ALL: Final = (
     NAMESPACE,
@@ -241,11 +277,15 @@ ALL: Final = (
     ENDPOINTS,
     EVENT,
     SERVICE_ACCOUNT,
+    RESOURCE_QUOTA,
     STORAGE_CLASS,
     VOLUME_ATTACHMENT,
     CSI_DRIVER,
     CSI_NODE,
     LEASE,
+    SNAPSHOT_CLASS,
+    SNAPSHOT_CONTENT,
+    SNAPSHOT,
 )
 
 _BY_PATH: Final = MappingProxyType({(k.group, k.version, k.plural): k for k in ALL})

@@ -24,8 +24,14 @@ from holdfast.api.validation.cluster import EventRules, LeaseRules, NamespaceRul
 from holdfast.api.validation.content import ConfigMapRules, SecretRules, ServiceAccountRules
 from holdfast.api.validation.csi import CSINodeRules, DriverRules
 from holdfast.api.validation.pods import PodRules
+from holdfast.api.validation.quotas import QuotaRules
 from holdfast.api.validation.rules import Rules
 from holdfast.api.validation.services import EndpointsRules, ServiceRules
+from holdfast.api.validation.snapshots import (
+    SnapshotClassRules,
+    SnapshotContentRules,
+    SnapshotRules,
+)
 from holdfast.api.validation.volumes import VolumeRules
 
 __all__ = ["RULES", "Rules", "of"]
@@ -43,11 +49,15 @@ RULES: Final[Mapping[Kind, Rules]] = MappingProxyType(
         kinds.ENDPOINTS: EndpointsRules(),
         kinds.EVENT: EventRules(),
         kinds.SERVICE_ACCOUNT: ServiceAccountRules(),
+        kinds.RESOURCE_QUOTA: QuotaRules(),
         kinds.STORAGE_CLASS: StorageClassRules(),
         kinds.VOLUME_ATTACHMENT: AttachmentRules(),
         kinds.CSI_DRIVER: DriverRules(),
         kinds.CSI_NODE: CSINodeRules(),
         kinds.LEASE: LeaseRules(),
+        kinds.SNAPSHOT_CLASS: SnapshotClassRules(),
+        kinds.SNAPSHOT_CONTENT: SnapshotContentRules(),
+        kinds.SNAPSHOT: SnapshotRules(),
     }
 )
 

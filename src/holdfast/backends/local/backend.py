@@ -160,7 +160,8 @@ class LocalBackend:
             "layout": record.layout,
             "fsType": record.fs_type,
         }
-        return Volume(record.name, record.size, context, self._topology())
+        topology, grows = self._topology(), record.layout == "image"
+        return Volume(record.name, record.size, context, topology, node_expansion=grows)
 
     def _topology(self) -> dict[str, str]:
         return {TOPOLOGY_HOST: self._node}

@@ -18,7 +18,14 @@ from typing import Any
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends.protocol import NodeSide
-from holdfast.controllers.nodeagent import mounting, resolving, status, subpaths
+from holdfast.controllers.nodeagent import (
+    attaching,
+    growing,
+    mounting,
+    resolving,
+    status,
+    subpaths,
+)
 from holdfast.controllers.nodeagent.registration import Registration
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client
@@ -57,6 +64,9 @@ class NodeAgent:
         self._registration = Registration(client, informers, node_name, root)
         self._resolver = resolving.Resolver(client, informers, node_sides)
         self._volumes = mounting.PodVolumes(root, node_sides)
+        self._sides = node_sides
+        self._attached = attaching.NodeAttachments(client, informers, self._volumes, node_name)
+        self._growth = growing.VolumeGrowth(client, informers, recorder, self._volumes, node_name)
         self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         # When a volume that failed may be tried again, by (uid, entry), in loop time.
@@ -64,15 +74,19 @@ class NodeAgent:
         self._pods.subscribe(self._pod_changed)
         informers.of(kinds.CLAIM).subscribe(self._claim_changed)
         informers.of(kinds.VOLUME).subscribe(self._volume_changed)
+        informers.of(kinds.VOLUME_ATTACHMENT).subscribe(self._attachment_changed)
 
     async def run(self) -> None:
         """Serve the node until cancelled; mounted volumes stay mounted afterwards."""
         await self._informers.synced()
         await self._registration.register()
+        await attaching.register(self._client, self._node, self._sides)
         for uid in await self._volumes.load():
             self._controller.enqueue(uid)
+        await self._attached.tell()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._registration.run())
+            group.create_task(self._growth.run())
             group.create_task(self._controller.run())
 
     # --- one pod --------------------------------------------------------------
@@ -111,13 +125,18 @@ class NodeAgent:
         try:
             order = await self._resolver.resolve(obj, pod, entry)
             title = order.title
+            order = await self._attached.ready(order)
             await self._volumes.set_up(pod.metadata.uid, order)
+        except attaching.NotAttached:
+            # The controller tells the pod why; the attachment's change ends the wait.
+            self._held[key] = asyncio.get_running_loop().time() + LAST_RETRY
         except (resolving.Unmountable, mounting.MountFailed) as error:
             self._held[key] = asyncio.get_running_loop().time() + self._backoff.next(key)
             text = f'MountVolume.SetUp failed for volume "{error.title or title}" : {error}'
             self._recorder.event(obj, "Warning", "FailedMount", text)
         else:
             self._forget(key)
+            self._growth.mounted(title)
             text = f'MountVolume.SetUp succeeded for volume "{title}" '
             self._recorder.event(obj, "Normal", "SuccessfulMountVolume", text)
 
@@ -151,6 +170,8 @@ class NodeAgent:
                 self._recorder.event(obj, "Warning", "FailedUnMount", text)
             return After(self._backoff.next(uid))
         self._forget_pod(uid)
+        self._attached.left()
+        await self._attached.tell()
         if obj is not None and "deletionTimestamp" in obj["metadata"]:
             meta = obj["metadata"]
             try:
@@ -206,6 +227,16 @@ class NodeAgent:
         spec = new.get("spec", {}) if new is not None else {}
         reference = spec.get("claimRef")
         if reference and (old is None or old.get("spec") != spec):
+            self._retry_now((reference.get("namespace", ""), reference.get("name", "")))
+
+    def _attachment_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        spec = new["spec"] if new is not None else {}
+        if spec.get("nodeName") != self._node:
+            return
+        name = (spec.get("source") or {}).get("persistentVolumeName") or ""
+        volume = self._informers.of(kinds.VOLUME).get(name)
+        reference = volume["spec"].get("claimRef") if volume is not None else None
+        if reference:
             self._retry_now((reference.get("namespace", ""), reference.get("name", "")))
 
     def _retry_now(self, claim: tuple[str, str]) -> None:

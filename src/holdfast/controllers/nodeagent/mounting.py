@@ -27,6 +27,7 @@ from holdfast.node.volumes import Volumes
 
 EMPTY_DIR_MODE = 0o777
 CONTENT_MODE = 0o755
+IN_USE = "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
 
 
 Key = str | tuple[str, str]
@@ -89,6 +90,7 @@ class PodVolumes:
     async def set_up(self, uid: str, order: resolving.Order) -> None:
         """Make an order's volume appear in the pod; may be repeated. Raises MountFailed."""
         async with self._translated(order.title), self._locks.hold(_key(uid, order)):
+            self._refuse_second_pod(uid, order)
             record = self._record(uid, order)
             await asyncio.to_thread(self._records.write, uid, record)
             self._remember(uid, record)
@@ -102,6 +104,12 @@ class PodVolumes:
                     await asyncio.to_thread(self._set_up_content, order, target, record.how)
             await asyncio.to_thread(self._records.finish, uid, record)
 
+    def _refuse_second_pod(self, uid: str, order: resolving.Order) -> None:
+        if not isinstance(order, resolving.BackendOrder) or not order.exclusive:
+            return
+        if any(user != uid for user, _ in self._users.get(order.title, ())):
+            raise MountFailed(order.title, IN_USE)
+
     async def _set_up_backend(self, order: resolving.BackendOrder, target: Path) -> None:
         side = self._side(order.side)
         if order.inline:
@@ -114,6 +122,7 @@ class PodVolumes:
             staging,
             mount_options=order.options,
             read_only=order.handle.read_only,
+            context=order.context,
         )
         if order.group is not None and order.handle.mode == "Filesystem" and not order.read_only:
             policy: ownership.Policy = (
@@ -158,6 +167,34 @@ class PodVolumes:
         )
         # Without the right to mount, the directory itself has to keep others out.
         return "memory" if in_memory and self._volumes.mounting else "directory"
+
+    def staged(self, volume: str) -> bool:
+        """Whether some pod of this node has the volume, or is getting it."""
+        return bool(self._users.get(volume))
+
+    def driven(self) -> set[tuple[str, str]]:
+        """Return (driver, handle) of the volumes of CSI drivers that are staged, or may be."""
+        return {
+            (record.side, record.handle.id)
+            for records in self._known.values()
+            for record in records.values()
+            if record.how == "staged" and record.handle is not None and "." in record.side
+        }
+
+    async def grow(self, volume: str) -> bool:
+        """Let a volume that is staged here use all of its device; may be repeated.
+
+        False when it is not staged on this node. Raises MountFailed, from errors.Conflict
+        when its file system grows only before it is mounted.
+        """
+        async with self._translated(volume), self._locks.hold(volume):
+            uid, entry = next(iter(self._users.get(volume, ())), ("", ""))
+            record = self._known.get(uid, {}).get(entry)
+            staging = self._staging / volume
+            if record is None or record.handle is None or not self._volumes.is_staged(staging):
+                return False
+            await self._volumes.grow(record.handle, self._side(record.side), staging)
+            return True
 
     # --- taking down ----------------------------------------------------------
 

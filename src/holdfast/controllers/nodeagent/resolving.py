@@ -9,11 +9,11 @@ an `Unmountable` whose text becomes the pod's FailedMount event.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.api import kinds, quantity, views
-from holdfast.backends import protocol
+from holdfast.backends import protocol, registry
 from holdfast.backends.local import legacy
 from holdfast.controllers.nodeagent import content
 from holdfast.runtime.client import Client
@@ -21,6 +21,7 @@ from holdfast.runtime.informer import Informers
 
 LOCAL = "local"
 HOST_PATH = "kubernetes.io~host-path"
+_PLUGINS = {"local": "kubernetes.io~local-volume", "csi": "kubernetes.io~csi"}
 
 # What this node would need for a source that no backend here serves.
 NEEDS = {
@@ -70,6 +71,10 @@ class BackendOrder(Order):
     handle: protocol.VolumeHandle
     options: tuple[str, ...] = ()
     inline: bool = False
+    # The CSI driver, for volumes that are attached first; then what attaching returned.
+    driver: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,22 +172,28 @@ class Resolver:
         claim_source = entry.persistent_volume_claim
         read_only = claim_source is not None and claim_source.read_only
         security = pod.spec.security_context
-        handle = legacy.handle_of(obj["spec"], volume.metadata.annotations)
+        side, handle = LOCAL, legacy.handle_of(obj["spec"], volume.metadata.annotations)
+        driver = str(fields.get("driver", "")) if source == "csi" else ""
+        if driver in self._sides:
+            side, handle = driver, registry.csi_handle(obj["spec"])
         if handle is None:
             raise Unmountable(_no_backend(source, fields), name)
-        self._require(LOCAL, name)
+        self._require(side, name)
         # A path of the host keeps its owners; everything else may be given to a group.
         group = security.fs_group if source != "hostPath" else None
         return BackendOrder(
             entry.name,
-            "kubernetes.io~local-volume" if source == "local" else HOST_PATH,
+            _PLUGINS.get(source, HOST_PATH),
             name,
             name,
             read_only=read_only or handle.read_only,
             group=group,
             group_policy=security.fs_group_change_policy,
+            side=side,
             handle=handle,
             options=tuple(views.mount_options(volume)),
+            driver=driver,
+            exclusive=volume.spec.access_modes == ["ReadWriteOncePod"],
         )
 
     def _host_path(self, name: str, source: Mapping[str, Any]) -> Order:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
+from holdfast.controllers import attachments
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.reclaiming import EXTERNAL_FINALIZER
@@ -35,6 +36,8 @@ class Deleter:
         self._client = client
         self._informers = informers
         self._volumes = informers.of(kinds.VOLUME)
+        self._attachments = informers.of(kinds.VOLUME_ATTACHMENT)
+        attachments.index(self._attachments)
         self._writes = Writes(client, informers)
         self._recorders = recorders
         self._provisioners = provisioners
@@ -45,6 +48,7 @@ class Deleter:
         """Follow changes and reconcile until cancelled."""
         await self._informers.synced()
         self._volumes.subscribe(self._changed)
+        self._attachments.subscribe(self._attachment_changed)
         await self.loop.run()
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
@@ -53,6 +57,11 @@ class Deleter:
         released = (new.get("status") or {}).get("phase") == "Released"
         if released or (not _deletes(new) and _held(new)):
             self.loop.enqueue(new["metadata"]["name"])
+
+    def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            name = (old["spec"].get("source") or {}).get("persistentVolumeName")
+            self._changed(None, self._volumes.get(name or ""))
 
     async def reconcile(self, name: str) -> Outcome:
         """Look at the volume once."""
@@ -66,6 +75,9 @@ class Deleter:
             return Done
         served = self._provisioners.get(volume.metadata.annotations.get(views.PROVISIONED_BY, ""))
         if served is None or served.in_tree or not _due(volume):
+            return Done
+        if self._attachments.by(attachments.BY_VOLUME, name):
+            # Not before every node has let go of it; the last attachment's end wakes us.
             return Done
         try:
             await self._delete_storage(volume, served)

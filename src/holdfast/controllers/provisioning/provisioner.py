@@ -15,11 +15,11 @@ import asyncio
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
-from holdfast.backends import registry
-from holdfast.backends.protocol import VolumeRequest, VolumeSource
+from holdfast.backends.protocol import VolumeRequest
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
-from holdfast.controllers.provisioning import volumes
+from holdfast.controllers.provisioning import sources, volumes
+from holdfast.controllers.scheduling import affinity
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome, Terminal
@@ -55,6 +55,7 @@ class ProvisioningController:
         self._nodes = informers.of(kinds.NODE)
         self._claims.add_index(_BY_CLASS, _unbound_class)
         self._writes = Writes(client, informers)
+        self._sources = sources.Sources(client, informers)
         self._recorders = recorders
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
@@ -67,6 +68,7 @@ class ProvisioningController:
         await self._informers.synced()
         self._claims.subscribe(self._claim_changed)
         self._classes.subscribe(self._class_changed)
+        self._sources.follow(self._try_now)
         await self.loop.run()
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
@@ -82,8 +84,12 @@ class ProvisioningController:
         if new is None:
             return
         for claim in self._claims.by(_BY_CLASS, new["metadata"]["name"]):
-            self._pauses.pop((claim["metadata"]["namespace"], claim["metadata"]["name"]), None)
-            self._claim_changed(None, claim)
+            self._try_now(claim)
+
+    def _try_now(self, claim: Object) -> None:
+        """End the claim's pause: what it failed for has changed."""
+        self._pauses.pop((claim["metadata"]["namespace"], claim["metadata"]["name"]), None)
+        self._claim_changed(None, claim)
 
     async def reconcile(self, key: tuple[str, str]) -> Outcome:
         """Look at the claim once."""
@@ -127,7 +133,7 @@ class ProvisioningController:
         if storage_class.delays_binding and node is None:
             return Done
         try:
-            request = self._request(claim, storage_class, served, node)
+            request = await self._request(claim, storage_class, served, node)
             obj = await self._begin(obj, claim, served)
             volume = await served.backend.create_volume(request)
         except (_Refused, backend_errors.BackendError) as error:
@@ -142,14 +148,13 @@ class ProvisioningController:
         await self._release(obj)
         return Done
 
-    def _request(
+    async def _request(
         self,
         claim: views.Claim,
         storage_class: views.StorageClass,
         served: Served,
         node: str | None,
     ) -> VolumeRequest:
-        topology = None
         if claim.spec.selector is not None:
             # A volume made for the claim has no labels that the selector could match.
             raise _Refused(
@@ -163,36 +168,37 @@ class ProvisioningController:
                 "Mount options are not supported by the provisioner "
                 f'but StorageClass "{name}" has mount options [{options}]'
             )
+        topology = self._place(storage_class, served, node)
+        source = await self._sources.of(claim, served)
+        return volumes.request_of(claim, storage_class, served, source, topology)
+
+    def _place(
+        self, storage_class: views.StorageClass, served: Served, node: str | None
+    ) -> dict[str, str] | None:
+        """Return the labels of the node the volume is for; None where any place will do."""
+        terms = storage_class.allowed_topologies
         if node is not None:
             found = self._nodes.get(node)
             if found is None:
                 what = "Failed to get target node: " if served.in_tree else ""
                 raise _Refused(f'{what}node "{node}" not found')
-            topology = views.node(found).metadata.labels
-        return volumes.request_of(claim, storage_class, served, self._source(claim), topology)
-
-    def _source(self, claim: views.Claim) -> VolumeSource | None:
-        """The volume a claim's content is cloned from."""
-        source = claim.spec.data_source_ref or claim.spec.data_source
-        if source is None:
+            labels = views.node(found).metadata.labels
+            if not affinity.topology_admits(terms, labels):
+                raise _Refused(
+                    "error generating accessibility requirements: "
+                    f"selected node '\"{node}\"' is not in allowed topologies"
+                )
+            return labels
+        if not terms:
             return None
-        where = f"{claim.metadata.namespace}/{source.name}"
-        if source.kind != "PersistentVolumeClaim":
-            raise backend_errors.Unsupported(
-                f"a data source of kind {source.kind} is not supported",
-                where,
-                "name a PersistentVolumeClaim",
-            )
-        origin = self._claims.get(source.name, claim.metadata.namespace)
-        volume = origin and self._volumes.get(origin["spec"].get("volumeName") or "")
-        if not volume:
-            raise backend_errors.NotFound(
-                "the claim to clone does not exist or is not bound", where, "bind it first"
-            )
-        handle = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
-        if handle is None:
-            raise backend_errors.Unsupported("the volume of that claim cannot be cloned", where)
-        return VolumeSource("volume", handle[1].id)
+        nodes = sorted((views.node(each) for each in self._nodes.all()), key=_name_of)
+        for each in nodes:
+            if affinity.topology_admits(terms, each.metadata.labels):
+                return each.metadata.labels
+        raise _Refused(
+            "error generating accessibility requirements: no available topology found: no node "
+            f"has the labels that class {storage_class.metadata.name} allows"
+        )
 
     async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:
         """Hold the claim before anything is made for it."""
@@ -293,6 +299,10 @@ class ProvisioningController:
 def _unwanted(claim: views.Claim) -> bool:
     """Whether the claim is going, or has found another volume than the one made for it."""
     return claim.metadata.terminating or claim.spec.volume_name not in ("", volumes.name_of(claim))
+
+
+def _name_of(node: views.Node) -> str:
+    return node.metadata.name
 
 
 def _unbound_class(claim: Object) -> tuple[str, ...]:

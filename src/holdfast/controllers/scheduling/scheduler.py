@@ -14,13 +14,14 @@ each of its claims is bound to a volume that the node can reach.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.api import errors, kinds, views
 from holdfast.controllers import conditions
-from holdfast.controllers.scheduling import binding, placement
+from holdfast.controllers.scheduling import binding, limits, placement
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
@@ -63,6 +64,7 @@ class Scheduler:
         self._pods.add_index(USING, _claims_used)
         self._pods.add_index(PLACED, _node_of)
         self._binder = binding.VolumeBinder(client, informers)
+        self._limits = limits.VolumeLimits(informers)
         self._backoff = Backoff(1.0, 60.0)
         self._attempts: dict[Key, _Attempt] = {}
         # Pods bound by us whose new nodeName the cache has not shown yet.
@@ -76,6 +78,8 @@ class Scheduler:
         informers.of(kinds.CLAIM).subscribe(self._claim_changed)
         informers.of(kinds.VOLUME).subscribe(self._volume_changed)
         informers.of(kinds.STORAGE_CLASS).subscribe(self._class_changed)
+        informers.of(kinds.CSI_NODE).subscribe(self._class_changed)
+        informers.of(kinds.VOLUME_ATTACHMENT).subscribe(self._volume_changed)
 
     async def run(self) -> None:
         """Place pods until cancelled."""
@@ -106,7 +110,7 @@ class Scheduler:
             await self._refuse(obj, f"0/{len(self._nodes.all())} nodes are available: {error}.")
             return Done
         self._unready.discard(key)
-        choice = self._choose(pod, demand)
+        choice = self._choose(obj, pod, demand)
         if isinstance(choice, str):
             self._refused.add(key)
             await self._refuse(obj, choice)
@@ -117,7 +121,16 @@ class Scheduler:
         await self._bind(obj, pod, choice.node)
         return Done
 
-    def _choose(self, pod: views.Pod, demand: binding.Demand) -> binding.Plan | str:
+    def _there(self, node: views.Node) -> list[dict[str, Any]]:
+        """Return the pods on a node, those included that are on their way to it."""
+        name = node.metadata.name
+        coming = [key for key, (where, _) in self._assumed.items() if where == name]
+        assumed = [self._pods.get(key[1], key[0]) for key in coming]
+        return [*self._pods.by(PLACED, name), *(obj for obj in assumed if obj is not None)]
+
+    def _choose(
+        self, obj: dict[str, Any], pod: views.Pod, demand: binding.Demand
+    ) -> binding.Plan | str:
         """Return the plan for the best node, or the sentence that says why there is none."""
         nodes = [views.node(obj) for obj in self._nodes.all()]
         exclusive = self._held_exclusively(pod, demand)
@@ -126,6 +139,8 @@ class Scheduler:
         for node in nodes:
             count = self._pods_on(node.metadata.name)
             reason = placement.refusal(pod, node, count)
+            there = functools.partial(self._there, node)
+            reason = reason or self._limits.refusal(obj, node.metadata.name, there)
             plan = reason or exclusive or self._binder.plan(demand, node)
             if isinstance(plan, str):
                 reasons.append(plan)

@@ -1,0 +1,226 @@
+"""One look at a VolumeAttachment of a driver served here: attach, or detach and let it go.
+
+Finalizers come first, the volume's and then the attachment's, so neither can vanish while the
+storage believes that the volume is attached. An answer that did not come counts as "perhaps
+attached": the call is repeated until there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from holdfast.api import errors, kinds, views
+from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry
+from holdfast.backends.protocol import Attacher
+from holdfast.controllers import attachments
+from holdfast.controllers.provisioners import Provisioners
+from holdfast.kit import clock
+from holdfast.kit.backoff import Backoff
+from holdfast.runtime.client import Client, Object
+from holdfast.runtime.controller import After, Controller, Done, Outcome
+from holdfast.runtime.informer import Informers
+
+_KIND = kinds.VOLUME_ATTACHMENT
+_WORKERS = 10
+NODE_ID = "csi.alpha.kubernetes.io/node-id"
+
+
+class _Refused(Exception):
+    """The storage is not even asked."""
+
+
+class AttachmentServer:
+    """The component; `run` until cancelled."""
+
+    def __init__(self, client: Client, informers: Informers, provisioners: Provisioners) -> None:
+        self._client = client
+        self._informers = informers
+        self._attachments = informers.of(_KIND)
+        attachments.index(self._attachments)
+        self._volumes = informers.of(kinds.VOLUME)
+        self._csi_nodes = informers.of(kinds.CSI_NODE)
+        self._provisioners = provisioners
+        self._backoff = Backoff(1.0, 300.0)
+        # When an attachment that failed may be tried again, in the event loop's time.
+        self._pauses: dict[str, float] = {}
+        self.loop = Controller("attacher", self.reconcile, workers=_WORKERS)
+
+    async def run(self) -> None:
+        """Follow changes and reconcile until cancelled."""
+        await self._informers.synced()
+        self._attachments.subscribe(self._attachment_changed)
+        self._volumes.subscribe(self._volume_changed)
+        await self.loop.run()
+
+    def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
+        obj = new if new is not None else old
+        assert obj is not None
+        if old is not None and new is not None:
+            deleted = "deletionTimestamp" in new["metadata"]
+            if deleted and "deletionTimestamp" not in old["metadata"]:
+                self._pauses.pop(new["metadata"]["name"], None)
+        self.loop.enqueue(obj["metadata"]["name"])
+
+    def _volume_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and "deletionTimestamp" in new["metadata"]:
+            self.loop.enqueue(("volume", new["metadata"]["name"]))
+
+    async def reconcile(self, key: str | tuple[str, str]) -> Outcome:
+        """Look at an attachment once, or at a volume that is to go."""
+        try:
+            if isinstance(key, tuple):
+                await self._release_volume(key[1])
+                return Done
+            return await self._attachment(key)
+        except errors.NotFound:
+            return Done
+
+    async def _attachment(self, name: str) -> Outcome:
+        obj = self._attachments.get(name)
+        if obj is None:
+            self._forget(name)
+            return Done
+        served = self._provisioners.get(obj["spec"]["attacher"])
+        storage = served.backend if served is not None else None
+        if not isinstance(storage, Attacher):
+            return Done
+        pause = self._pauses.get(name, 0.0) - asyncio.get_running_loop().time()
+        if pause > 0:
+            return After(pause)
+        if "deletionTimestamp" in obj["metadata"]:
+            return await self._detach(obj, storage)
+        if (obj.get("status") or {}).get("attached"):
+            return Done
+        return await self._attach(obj, storage)
+
+    def _forget(self, name: str) -> None:
+        self._backoff.forget(name)
+        self._pauses.pop(name, None)
+
+    async def _attach(self, obj: Object, storage: Attacher) -> Outcome:
+        name, driver = obj["metadata"]["name"], obj["spec"]["attacher"]
+        try:
+            volume = self._volume_of(obj)
+            if "deletionTimestamp" in volume["metadata"]:
+                raise _Refused(f'PersistentVolume "{volume["metadata"]["name"]}" is being deleted')
+            node = self._node_id(obj)
+            await self._hold(kinds.VOLUME, volume, driver)
+            obj = await self._hold(_KIND, obj, driver)
+            metadata = await storage.attach(_handle(volume), node, _read_only(volume))
+        except (_Refused, backend_errors.BackendError) as error:
+            return await self._failed(obj, "attachError", error)
+        self._forget(name)
+        status = {
+            "attached": True,
+            "attachmentMetadata": dict(metadata) or None,
+            "attachError": None,
+        }
+        await self._status(obj, status)
+        return Done
+
+    async def _detach(self, obj: Object, storage: Attacher) -> Outcome:
+        driver = obj["spec"]["attacher"]
+        finalizer = finalizer_of(driver)
+        if finalizer not in (obj["metadata"].get("finalizers") or ()):
+            return Done
+        try:
+            volume = self._volume_of(obj)
+            await storage.detach(_handle(volume), self._node_id(obj))
+        except (_Refused, backend_errors.BackendError) as error:
+            return await self._failed(obj, "detachError", error)
+        self._forget(obj["metadata"]["name"])
+        kept = [name for name in obj["metadata"]["finalizers"] if name != finalizer]
+        await self._patch(_KIND, obj, {"metadata": {"finalizers": kept}})
+        if "deletionTimestamp" in volume["metadata"]:
+            self.loop.enqueue(("volume", volume["metadata"]["name"]))
+        return Done
+
+    async def _release_volume(self, name: str) -> None:
+        """Let a volume go that is attached nowhere any more."""
+        volume = self._volumes.get(name)
+        if volume is None or self._attachments.by(attachments.BY_VOLUME, name):
+            return
+        ours = {finalizer_of(driver) for driver in self._provisioners.names()}
+        present = volume["metadata"].get("finalizers") or []
+        kept = [finalizer for finalizer in present if finalizer not in ours]
+        if kept != present:
+            await self._patch(kinds.VOLUME, volume, {"metadata": {"finalizers": kept}})
+
+    def _volume_of(self, obj: Object) -> Object:
+        name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
+        volume = self._volumes.get(name)
+        if volume is None:
+            raise _Refused(f'could not get PersistentVolume "{name}"')
+        return volume
+
+    def _node_id(self, obj: Object) -> str:
+        """Return the node's name in the storage, as the node has registered it."""
+        driver, node = obj["spec"]["attacher"], obj["spec"]["nodeName"]
+        found = self._csi_nodes.get(node)
+        for entry in ((found or {}).get("spec") or {}).get("drivers") or ():
+            if entry.get("name") == driver:
+                return str(entry["nodeID"])
+        noted = (obj["metadata"].get("annotations") or {}).get(NODE_ID)
+        if noted:
+            # The node may be gone by the time its volumes are taken from it.
+            return str(noted)
+        raise _Refused(f"CSINode {node} does not contain driver {driver}")
+
+    async def _hold(self, kind: kinds.Kind, obj: Object, driver: str) -> Object:
+        finalizer, present = finalizer_of(driver), obj["metadata"].get("finalizers") or []
+        metadata: Object = {}
+        if finalizer not in present:
+            metadata["finalizers"] = [*present, finalizer]
+        if kind is _KIND:
+            metadata["annotations"] = {NODE_ID: self._node_id(obj)}
+        if (
+            metadata.get("annotations", {}).items()
+            <= (obj["metadata"].get("annotations") or {}).items()
+            and "finalizers" not in metadata
+        ):
+            return obj
+        return await self._patch(kind, obj, {"metadata": metadata})
+
+    async def _failed(self, obj: Object, field: str, error: Exception) -> Outcome:
+        name = obj["metadata"]["name"]
+        delay = self._backoff.next(name)
+        self._pauses[name] = asyncio.get_running_loop().time() + delay
+        said = {"time": clock.rfc3339(clock.now()), "message": str(error)}
+        attached = bool((obj.get("status") or {}).get("attached"))
+        await self._status(obj, {"attached": attached, field: said})
+        return After(delay)
+
+    async def _status(self, obj: Object, status: Object) -> None:
+        meta = obj["metadata"]
+        patch = {"metadata": {"uid": meta["uid"]}, "status": status}
+        written = await self._client.patch(_KIND, meta["name"], patch, subresource="status")
+        self._attachments.observe(written)
+
+    async def _patch(self, kind: kinds.Kind, obj: Object, patch: Object) -> Object:
+        meta = obj["metadata"]
+        based = {"resourceVersion": meta["resourceVersion"], "uid": meta["uid"]}
+        full = {**patch, "metadata": {**patch["metadata"], **based}}
+        written = await self._client.patch(kind, meta["name"], full)
+        if "deletionTimestamp" not in written["metadata"]:
+            self._informers.of(kind).observe(written)
+        return written
+
+
+def finalizer_of(driver: str) -> str:
+    """Return the finalizer of a driver's attacher."""
+    return "external-attacher/" + re.sub(r"[^a-zA-Z0-9-]", "-", driver)
+
+
+def _handle(volume: Object) -> str:
+    found = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
+    if found is None:
+        raise _Refused(f"persistentvolume {volume['metadata']['name']} names no volume of a driver")
+    return found[1].id
+
+
+def _read_only(volume: Object) -> bool:
+    modes = views.volume(volume).spec.access_modes
+    source = volume["spec"].get("csi") or {}
+    return bool(source.get("readOnly")) or modes == ["ReadOnlyMany"]

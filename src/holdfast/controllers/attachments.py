@@ -1,0 +1,43 @@
+"""Names around VolumeAttachments, for those who write them and the nodes that wait for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from holdfast.runtime.client import Object
+from holdfast.runtime.informer import Informer
+
+BY_VOLUME: Final = "attachments/by-volume"
+
+
+def name_of(handle: str, driver: str, node: str) -> str:
+    """Return the name of the attachment of a volume to a node; every cluster computes it so."""
+    return "csi-" + hashlib.sha256(f"{handle}{driver}{node}".encode()).hexdigest()
+
+
+def unique_name(driver: str, handle: str) -> str:
+    """Return the name under which a node's status lists a volume."""
+    return f"kubernetes.io/csi/{driver}^{handle}"
+
+
+def index(attachments: Informer) -> None:
+    """Have the informer of attachments know the volume of each."""
+    attachments.add_index(BY_VOLUME, _volume_of)
+
+
+def required(driver: Mapping[str, Any] | None) -> bool:
+    """Whether a driver's volumes are attached first; they are, unless its CSIDriver says no."""
+    return driver is None or (driver.get("spec") or {}).get("attachRequired") is not False
+
+
+def is_attached(attachment: Mapping[str, Any]) -> bool:
+    """Whether the attachment is carried out and is to stay."""
+    going = "deletionTimestamp" in attachment["metadata"]
+    return not going and bool((attachment.get("status") or {}).get("attached"))
+
+
+def _volume_of(attachment: Object) -> tuple[str, ...]:
+    name = (attachment["spec"].get("source") or {}).get("persistentVolumeName")
+    return (name,) if name else ()
