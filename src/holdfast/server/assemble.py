@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.apiserver.inprocess import InProcessClient
+from holdfast.apiserver.podstreams import Runners
 from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
@@ -38,6 +39,7 @@ class ControlPlane:
 
     informers: Informers
     components: tuple[Run, ...]
+    runners: Runners
     close: Callable[[], Awaitable[None]]
 
 
@@ -85,6 +87,8 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         node_name=node,
         root=settings.data_dir / "nodes" / node,
         node_sides={"local": LocalNodeSide()},
+        # Containers see the machine's files, but not the keys and data of Holdfast itself.
+        hidden=(str(settings.data_dir),),
     )
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
@@ -100,4 +104,4 @@ def control_plane(settings: config.Config, resources: Resources) -> ControlPlane
         EventExpiry(client, informers, node_events).run,
         NodeLifecycle(client, informers, node_events).run,
     )
-    return ControlPlane(informers, components, local.close)
+    return ControlPlane(informers, components, {node: agent.runner()}, local.close)
