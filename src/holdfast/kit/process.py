@@ -34,6 +34,8 @@ from dataclasses import dataclass
 
 STDERR_LINES_SHOWN = 5
 REAP_SECONDS = 5.0
+# Signals that Python ignores and programs expect not to.
+_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
 # Where descriptors wait before `spawn` puts them into place; above the small numbers.
 _HIGH = 500
 
@@ -165,7 +167,7 @@ def spawn(
     """Start a program in a session of its own, without waiting for anything.
 
     The streams are descriptors, None for nothing; `stdin` may be the path of a terminal,
-    which becomes the controlling one and all three streams. `inherit` become descriptors
+    which is all three streams but does not control the session yet. `inherit` become descriptors
     3, 4, ... of the child; nothing else is passed on. `env`, when given, is its whole
     environment. Raises CommandFailed or CommandMissing.
     """
@@ -175,7 +177,7 @@ def spawn(
         raise CommandMissing(argv[0])
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     if isinstance(stdin, str):
-        actions.append((os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDWR, 0))
+        actions.append((os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDWR | os.O_NOCTTY, 0))
         streams: list[int | None] = [0, 0]
     else:
         actions.append(_stream(0, stdin))
@@ -185,7 +187,15 @@ def spawn(
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _HIGH) for each in inherit]
     actions += [(os.POSIX_SPAWN_DUP2, each, 3 + index) for index, each in enumerate(high)]
     try:
-        pid = os.posix_spawn(program, list(argv), search, file_actions=actions, setsid=True)
+        pid = os.posix_spawn(
+            program,
+            list(argv),
+            search,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_PYTHONS,
+        )
     except OSError as error:
         raise CommandFailed(argv, 126, str(error.strerror or error).encode()) from error
     finally:

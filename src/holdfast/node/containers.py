@@ -29,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.backends import errors
+from holdfast.backends import errors, mountinfo
 from holdfast.kit import clock, files, process
 from holdfast.node import processes, sandbox, shim
 
@@ -156,11 +156,12 @@ class Containers:
             if directory.is_dir():
                 # Left by a crash before anything was started in it.
                 view.remove()
-                shutil.rmtree(directory)
+                _delete(directory)
             directory.mkdir(mode=0o700, parents=True)
             message = directory / MESSAGE
             message.touch()
             message.chmod(0o666)
+            (directory / LOG).touch(mode=0o600)
             view.open()
             return view
 
@@ -187,6 +188,7 @@ class Containers:
         """Note how an attempt ended and remove its mounts; may be repeated."""
         await attempt.done.wait()
         if attempt.ended is None:
+            await asyncio.to_thread(_end_leftover, attempt)
             await asyncio.to_thread(sandbox.View(attempt.directory / VIEW).remove)
             attempt.ended = await asyncio.to_thread(attempt.outcome)
             await self._prune(attempt)
@@ -223,13 +225,13 @@ class Containers:
             for attempt in attempts:
                 await self.settle(attempt)
         self._attempts.pop(owner, None)
-        await asyncio.to_thread(shutil.rmtree, self._root / owner, ignore_errors=True)
+        await asyncio.to_thread(_delete, self._root / owner)
 
     async def _prune(self, ended: Attempt) -> None:
         attempts = self._attempts.get(ended.owner, {}).get(ended.name, [])
         for old in attempts[:-KEPT]:
             if old.ended is not None:
-                await asyncio.to_thread(shutil.rmtree, old.directory, ignore_errors=True)
+                await asyncio.to_thread(_delete, old.directory)
                 attempts.remove(old)
 
     def _remember(self, attempt: Attempt) -> None:
@@ -271,7 +273,7 @@ def _spawn(
     directory: Path, view: sandbox.View, program: sandbox.Program, about: About
 ) -> process.Child:
     said = sandbox.arguments(program, view.root)
-    argv = sandbox.command(program, session=not about.terminal)
+    argv = sandbox.command(program, session=not about.terminal, bound=not about.sleeps)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
 
@@ -312,14 +314,26 @@ def _memory(data: bytes) -> int:
 def _discard(directory: Path) -> None:
     """Remove an attempt that a crash left half-made, with a container it may have started."""
     attempt = Attempt("", "", 0, directory, About(""))
-    leader = attempt.leader()
-    if leader and processes.name_of(leader) == "bwrap":
-        processes.send(leader, signal.SIGKILL)
     try:
+        _end_leftover(attempt)
         sandbox.View(directory / VIEW).remove()
     except (errors.BackendError, OSError) as error:
         log.warning("container not removed", extra={"path": str(directory), "error": str(error)})
         return
+    _delete(directory)
+
+
+def _end_leftover(attempt: Attempt) -> None:
+    """Kill what is inside a sandbox whose outer process was killed by somebody. Blocks."""
+    leader = attempt.leader()
+    if leader and processes.mounts_mention(leader, str(attempt.directory)):
+        processes.end(leader)
+
+
+def _delete(directory: Path) -> None:
+    """Remove what is kept of containers, never through a mount: that would be somebody's data."""
+    if mountinfo.beneath(directory):
+        raise errors.Conflict("something is still mounted there", str(directory))
     shutil.rmtree(directory, ignore_errors=True)
 
 

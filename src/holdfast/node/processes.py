@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def command_of(leader: int) -> int:
     except OSError:
         return 0
     for child in map(int, children):
-        if _number_inside(child) == 2 and name_of(child) not in ("", "bwrap", "setpriv"):
+        if _number_inside(child) == 2 and name_of(child) not in ("", "bwrap", "setpriv", "setsid"):
             return child
     return 0
 
@@ -85,13 +86,42 @@ def environment_of(pid: int) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
-def kill_session(session: int) -> None:
-    """Kill every process of a session, whatever its process group."""
+def end(pid: int, seconds: float = 5.0) -> None:
+    """Kill a process and wait until it is gone. Blocks."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(seconds * 1000)
+        finally:
+            os.close(pidfd)
+
+
+def mounts_mention(pid: int, text: str) -> bool:
+    """Whether a process sees a mount that is described with this text."""
+    try:
+        return text.encode() in Path(f"/proc/{pid}/mountinfo").read_bytes()
+    except OSError:
+        return False
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process with its descendants and all that is in one of their sessions."""
+    known: dict[int, tuple[int, int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
-                if int(_stat(int(entry.name))[3]) == session:
-                    send(int(entry.name), signal.SIGKILL)
+                fields = _stat(int(entry.name))
+                known[int(entry.name)] = int(fields[1]), int(fields[3])
+    family = {pid}
+    while found := {each for each, (parent, _) in known.items() if parent in family} - family:
+        family |= found
+    sessions = {known[each][1] for each in family if each in known}
+    for each, (_, session) in known.items():
+        if each in family or session in sessions:
+            send(each, signal.SIGKILL)
 
 
 def name_of(pid: int) -> str:

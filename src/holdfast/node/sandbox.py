@@ -26,7 +26,12 @@ from pathlib import Path
 from holdfast.backends import mountinfo
 from holdfast.node import mounts, places, syscalls
 
-PROGRAMS = {"bwrap": "bubblewrap", "setpriv": "util-linux", "nsenter": "util-linux"}
+PROGRAMS = {
+    "bwrap": "bubblewrap",
+    "setpriv": "util-linux",
+    "nsenter": "util-linux",
+    "setsid": "util-linux",
+}
 # What a container may do as root; making device nodes is not part of it.
 CAPABILITIES = (
     *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "net_bind_service"),
@@ -38,6 +43,9 @@ FIRST_INHERITED = 3  # the descriptors of `arguments` and of the status, in this
 # Parts of the system that may be file systems of their own; anything else mounted below
 # the root is somebody's data and stays outside.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt")
+# What root could change for the whole machine, and what tells about it, below /proc.
+_GUARDED = ("/proc/sys", "/proc/sysrq-trigger")
+_MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug")
 _VIEW_SIZE = "size=4m,mode=755"
 
 
@@ -179,6 +187,11 @@ def arguments(program: Program, root: Path) -> list[str]:
     for target in _system_mounts():
         said += ["--ro-bind", target, target]
     said += ["--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"]
+    for target in _GUARDED:
+        said += ["--ro-bind-try", target, target]
+    for target in _MASKED:
+        if Path(target).exists():
+            said += ["--ro-bind", "/dev/null", target]
     for target in PRIVATE:
         said += ["--perms", "1777" if target.endswith("tmp") else "755", "--tmpfs", target]
     for target in program.hidden:
@@ -188,7 +201,7 @@ def arguments(program: Program, root: Path) -> list[str]:
         option = "--dev-bind" if bind.device else "--ro-bind" if bind.read_only else "--bind"
         said += [option, bind.source, bind.target]
     said += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", program.hostname]
-    said += ["--die-with-parent", "--chdir", program.directory, "--clearenv", "--cap-drop", "ALL"]
+    said += ["--chdir", program.directory, "--clearenv", "--cap-drop", "ALL"]
     for name in program.identity.capabilities:
         said += ["--cap-add", f"CAP_{name.upper()}"]
     for name, value in program.env.items():
@@ -196,15 +209,28 @@ def arguments(program: Program, root: Path) -> list[str]:
     return said
 
 
-def command(program: Program, *, session: bool) -> list[str]:
-    """The argument list to start; `session` unless a terminal is to control it."""
-    new = ["--new-session"] if session else []
+def command(program: Program, *, session: bool, bound: bool) -> list[str]:
+    """The argument list to start.
+
+    `session` unless a terminal is to control it; `bound` when it is to end with the process
+    that started it.
+    """
+    new = [*(["--new-session"] if session else []), *(["--die-with-parent"] if bound else [])]
     read, write = str(FIRST_INHERITED), str(FIRST_INHERITED + 1)
     return [
         *("bwrap", "--args", read, "--json-status-fd", write, *new, "--"),
+        *lead(terminal=not session),
         *become(program.identity),
         *program.argv,
     ]
+
+
+def lead(*, terminal: bool) -> list[str]:
+    """The program that makes what follows lead a session, so that shells can control jobs.
+
+    A session from outside has no number in the sandbox, and no shell can work with that.
+    """
+    return [_path_of("setsid"), "--ctty"] if terminal else []
 
 
 def become(identity: Identity) -> list[str]:
@@ -212,17 +238,22 @@ def become(identity: Identity) -> list[str]:
     groups = ",".join(str(each) for each in identity.groups)
     chosen = ["--groups", groups] if groups else ["--clear-groups"]
     who = ["--reuid", str(identity.user), "--regid", str(identity.group)]
-    # By its path: the search path that counts here is the sandbox's.
-    return [shutil.which("setpriv") or "setpriv", *who, *chosen, "--"]
+    return [_path_of("setpriv"), *who, *chosen, "--"]
 
 
-def enter(leader: int, identity: Identity, argv: Sequence[str]) -> list[str]:
+def enter(leader: int, identity: Identity, argv: Sequence[str], *, terminal: bool) -> list[str]:
     """The argument list that runs a command inside the sandbox that `leader` is the first of."""
     kept = ["-all", *(f"+{name}" for name in identity.capabilities)]
     limits = ["--no-new-privs", "--bounding-set", ",".join(kept), "--inh-caps", "-all"]
     setpriv, *who = become(identity)
     namespaces = ["--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
-    return ["nsenter", "--target", str(leader), *namespaces, "--", setpriv, *limits, *who, *argv]
+    inside = [*lead(terminal=terminal), setpriv, *limits, *who, *argv]
+    return ["nsenter", "--target", str(leader), *namespaces, "--", *inside]
+
+
+def _path_of(program: str) -> str:
+    """Where a program is; the search path that counts inside is the sandbox's."""
+    return shutil.which(program) or program
 
 
 def resolved(target: str) -> str:

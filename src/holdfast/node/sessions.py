@@ -93,8 +93,7 @@ class Execution:
     async def close(self) -> None:
         """End it with all it started, if that is still necessary, and let go of it."""
         if not self._child.ended:
-            session = self._child.pid
-            await asyncio.to_thread(processes.kill_session, session)
+            await asyncio.to_thread(processes.kill_family, self._child.pid)
             self._child.kill_session()
             await self._child.wait()
         for descriptor in list(self._outputs):
@@ -125,7 +124,7 @@ def execute(
     terminal: bool = False,
 ) -> Execution:
     """Start a program in the sandbox of `leader`. Raises OSError, kit.process.CommandFailed."""
-    entering = sandbox.enter(leader, identity, argv)
+    entering = sandbox.enter(leader, identity, argv, terminal=terminal)
     # What changes how programs are loaded must not reach the one that runs outside.
     clean = {name: value for name, value in env.items() if not name.startswith("LD_")}
     if terminal:

@@ -34,6 +34,7 @@ LOG_LIMIT = 10 * 1024 * 1024
 LINE_LIMIT = 16 * 1024
 CLIENT_LIMIT = 1024 * 1024
 _CHUNK = 64 * 1024
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 _NAMES = {STDOUT: b"stdout", STDERR: b"stderr"}
 
 
@@ -241,7 +242,7 @@ class Shim:
 def main() -> None:
     """Carry out the order: argv, arguments, log, socket, tty, stdin, stdin_once."""
     order = json.loads(sys.stdin.buffer.read())
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
     listener = _listen(order["socket"])
@@ -289,9 +290,9 @@ def _with_pipes(argv: list[str], arguments: int, with_input: bool) -> _Started:
 def _with_terminal(argv: list[str], arguments: int, with_input: bool) -> _Started:
     ours, theirs = os.openpty()
     name = os.ttyname(theirs)
-    # The leader of a new session gets the first terminal it opens as the controlling one.
+    # It becomes the controlling terminal inside, of the session that the command leads.
     actions = [
-        (os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR | os.O_NOCTTY, 0),
         (os.POSIX_SPAWN_DUP2, 0, 1),
         (os.POSIX_SPAWN_DUP2, 0, 2),
     ]
@@ -306,7 +307,16 @@ def _spawn(argv: list[str], actions: list, arguments: int) -> int:  # type: igno
     status = fcntl.fcntl(3, fcntl.F_DUPFD_CLOEXEC, 100)
     source = fcntl.fcntl(arguments, fcntl.F_DUPFD_CLOEXEC, 100)
     moved = [(os.POSIX_SPAWN_DUP2, source, 3), (os.POSIX_SPAWN_DUP2, status, 4)]
-    pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[*actions, *moved], setsid=True)
+    # What is ignored here would stay ignored in the container, even for its own handlers.
+    pid = os.posix_spawnp(
+        argv[0],
+        argv,
+        os.environ,
+        file_actions=[*actions, *moved],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_IGNORED,
+    )
     os.close(status)
     os.close(source)
     return pid
