@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import ssl
@@ -312,10 +313,14 @@ def end_containers(directory: Path) -> None:
     for path in found:
         identity = msgspec.json.decode(path.read_bytes(), type=processes.Identity)
         pidfd = processes.open_if_same(identity)
-        if pidfd is not None:
+        if pidfd is None:
+            continue
+        # The first process inside takes everything along, the one outside included.
+        inside = re.search(r'"child-pid": (\d+)', path.with_name("status").read_text())
+        processes.end(int(inside[1]) if inside else identity.pid)
+        if not select.select([pidfd], [], [], 5)[0]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], 10)
-            os.close(pidfd)
+        os.close(pidfd)
 
 
 def _run(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
 import signal
+import ssl
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import machine
+import msgspec
 import pytest
-from machine import eventually
+import websockets
+import websockets.sync.client
 
+import machine
 from holdfast.node import processes
+from holdfast.server import kubeconfig
+from machine import eventually
 
 pytestmark = pytest.mark.root
 
@@ -62,7 +71,8 @@ def container_of(obj: Object, index: int = 0) -> Object:
 
 
 def inside(holdfast: machine.Machine, name: str, script: str) -> str:
-    return holdfast.kubectl("exec", name, "-c", "c", "--", "sh", "-c", script)
+    said: str = holdfast.kubectl("exec", name, "-c", "c", "--", "sh", "-c", script)
+    return said
 
 
 def delete(holdfast: machine.Machine, *names: str) -> None:
@@ -74,8 +84,6 @@ def companions(holdfast: machine.Machine, name: str) -> list[processes.Identity]
     obj = holdfast.get("pod", name)
     assert obj is not None
     pattern = f"nodes/*/containers/{obj['metadata']['uid']}/*/*/process.json"
-    import msgspec
-
     return [
         msgspec.json.decode(path.read_bytes(), type=processes.Identity)
         for path in holdfast.data_dir.glob(pattern)
@@ -359,6 +367,38 @@ def test_exec_carries_streams_exit_codes_and_large_input(shared: machine.Machine
     delete(shared, "talker")
 
 
+def test_version_4_of_the_protocol_is_spoken_too(shared: machine.Machine) -> None:
+    shared.apply(pod("older", "sleep infinity"))
+    shared.wait_for_phase("pod", "older", "Running")
+    access = kubeconfig.read(shared.kubeconfig)
+    url = f"{shared.url.replace('https', 'wss')}/api/v1/namespaces/default/pods/older/exec"
+    query = "?container=c&command=sh&command=-c&command=echo+hi;exit+3&stdout=true&stderr=true"
+    context = ssl.create_default_context(cadata=access.authority.decode())
+    headers = {"Authorization": f"Bearer {access.token}"}
+
+    def connect(suffix: str, protocol: str) -> websockets.sync.client.ClientConnection:
+        return websockets.sync.client.connect(
+            url + suffix,
+            ssl=context,
+            subprotocols=[websockets.Subprotocol(protocol)],
+            additional_headers=headers,
+        )
+
+    with connect(query, "v4.channel.k8s.io") as connection:
+        heard = [message for message in connection if isinstance(message, bytes)]
+    assert b"".join(m[1:] for m in heard if m[0] == 1) == b"hi\n"
+    outcome = json.loads(next(m[1:] for m in heard if m[0] == 3))
+    assert outcome["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        connect("?command=true", "v4.channel.k8s.io")
+    assert refused.value.response.status_code == 400
+    headers.clear()
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        connect(query, "v5.channel.k8s.io")
+    assert refused.value.response.status_code == 403
+    delete(shared, "older")
+
+
 def test_files_can_be_copied_both_ways(shared: machine.Machine, tmp_path: Path) -> None:
     shared.apply(pod("files", "sleep infinity"))
     shared.wait_for_phase("pod", "files", "Running")
@@ -374,10 +414,6 @@ def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine) -> None:
     shared.apply(pod("screen", "sleep infinity"))
     shared.wait_for_phase("pod", "screen", "Running")
     ours, theirs = os.openpty()
-    import fcntl
-    import struct
-    import termios
-
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     kubectl = subprocess.Popen(
         ["kubectl", "exec", "-it", "screen", "--", "sh"],
@@ -476,7 +512,35 @@ def test_containers_survive_the_control_plane(
     assert container_of(after)["restartCount"] == 0
     assert inside(holdfast, "counter", "echo here") == "here\n"
     lines = [int(line) for line in holdfast.kubectl("logs", "counter").split()]
-    assert max(b - a for a, b in zip(lines, lines[1:], strict=False)) < 1_500_000_000
+    assert max(b - a for a, b in itertools.pairwise(lines)) < 1_500_000_000
     delete(holdfast, "counter", "nginx", "brief")
     assert not any(alive(identity) for identity in running)
     assert json.loads(holdfast.kubectl("get", "pods", "-o", "json"))["items"] == []
+
+
+def test_without_bubblewrap_pods_hold_their_volumes_and_say_what_is_missing(
+    new_machine: Callable[[], machine.Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for directory in reversed(os.environ["PATH"].split(":")):
+        for program in Path(directory).glob("*"):
+            (programs / program.name).unlink(missing_ok=True)
+            (programs / program.name).symlink_to(program)
+    (programs / "bwrap").unlink()
+    monkeypatch.setenv("PATH", str(programs))
+    holdfast = new_machine().start()
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    holdfast.apply(claim("c"), pod("p", "true", volumes=volumes, volumeMounts=mounts))
+    obj = holdfast.wait_for_phase("pod", "p", "Running")
+    condition = next(
+        each for each in obj["status"]["conditions"] if each["type"].startswith("holdfast.dev")
+    )
+    assert condition["reason"] == "ContainersNotRun"
+    assert "install the package bubblewrap" in condition["message"]
+    assert list(holdfast.data_dir.glob("nodes/*/pods/*/volumes/*/*/mount/lost+found"))
+    assert eventually(lambda: "ContainersNotRun" in holdfast.kubectl("events", "--for", "pod/p"))
+    for arguments in (["logs", "p"], ["exec", "p", "--", "true"]):
+        assert "install the package bubblewrap" in holdfast.kubectl(*arguments, check=False)
+    holdfast.kubectl("delete", "pod", "p")

@@ -60,8 +60,9 @@ class PodServing:
         query = channels.Query(scope)
         query.check(command=target.subresource == "exec")
         pod = self._pod(target)
-        podstreams.container_of(pod, query.container)
-        podstreams.runner_of(self._runners, pod)
+        container = podstreams.container_of(pod, query.container)
+        runner = podstreams.runner_of(self._runners, pod)
+        runner.check(pod, container, attach=target.subresource == "attach")
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection from its handshake to its end."""

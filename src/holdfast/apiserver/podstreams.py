@@ -43,6 +43,9 @@ class Session(Protocol):
 class PodRunner(Protocol):
     """One node. Every method raises `StatusError` in the words a kubelet uses."""
 
+    def check(self, pod: Pod, container: str, *, attach: bool) -> None:
+        """Raise what `execute` or `attach` would, as far as it is known beforehand."""
+
     async def execute(
         self, pod: Pod, container: str, command: Sequence[str], *, stdin: bool, terminal: bool
     ) -> Session:

@@ -183,15 +183,7 @@ class View:
 
 def arguments(program: Program, root: Path) -> list[str]:
     """What bubblewrap reads from the descriptor of `--args`."""
-    said = ["--ro-bind", str(root), "/"]
-    for target in _system_mounts():
-        said += ["--ro-bind", target, target]
-    said += ["--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"]
-    for target in _GUARDED:
-        said += ["--ro-bind-try", target, target]
-    for target in _MASKED:
-        if Path(target).exists():
-            said += ["--ro-bind", "/dev/null", target]
+    said = ["--ro-bind", str(root), "/", *_system()]
     for target in PRIVATE:
         said += ["--perms", "1777" if target.endswith("tmp") else "755", "--tmpfs", target]
     for target in program.hidden:
@@ -206,6 +198,20 @@ def arguments(program: Program, root: Path) -> list[str]:
         said += ["--cap-add", f"CAP_{name.upper()}"]
     for name, value in program.env.items():
         said += ["--setenv", name, value]
+    return said
+
+
+def _system() -> list[str]:
+    """What of the machine's system is seen, beside its root."""
+    said = []
+    for target in _system_mounts():
+        said += ["--ro-bind", target, target]
+    said += ["--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"]
+    for target in _GUARDED:
+        said += ["--ro-bind-try", target, target]
+    for target in _MASKED:
+        if Path(target).exists():
+            said += ["--ro-bind", "/dev/null", target]
     return said
 
 

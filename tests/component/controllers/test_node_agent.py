@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from machine import end_containers
 
 from holdfast.api import kinds, views
 from holdfast.backends import mountinfo
@@ -17,6 +16,7 @@ from holdfast.backends.local.node_side import LocalNodeSide
 from holdfast.controllers.nodeagent.agent import NodeAgent
 from holdfast.node import devices, mounts
 from holdfast.runtime.informer import Informers
+from machine import end_containers
 
 if TYPE_CHECKING:
     from plane import Plane

@@ -23,6 +23,7 @@ from holdfast.controllers.nodeagent import mounting, resolving, status, subpaths
 from holdfast.controllers.nodeagent.podrunner import PodRunner
 from holdfast.controllers.nodeagent.registration import Registration
 from holdfast.controllers.nodeagent.running import PodContainers
+from holdfast.controllers.nodeagent.states import COMMANDS_RUN
 from holdfast.kit.backoff import Backoff
 from holdfast.node import trial
 from holdfast.runtime.client import Client
@@ -158,7 +159,9 @@ class NodeAgent:
             except subpaths.SubPathError as error:
                 broken[container.name] = str(error)
         if not broken:
-            if not obj.get("status", {}).get("containerStatuses"):
+            if self._obstacle and not any(
+                each.type == COMMANDS_RUN for each in pod.status.conditions
+            ):
                 text = f"Containers are not run, their volumes are there: {self._obstacle}"
                 self._recorder.event(obj, "Warning", "ContainersNotRun", text)
             built = status.running(obj, self._registration.address, self._obstacle)

@@ -24,6 +24,15 @@ class PodRunner:
         self._containers = containers
         self._obstacle = obstacle
 
+    def check(self, pod: Mapping[str, Any], container: str, *, attach: bool) -> None:
+        """Raise what `execute` or `attach` would, as far as it is known beforehand."""
+        attempt = self._running(pod, container)
+        if attach and attempt.about.sleeps:
+            raise errors.BadRequest(
+                f"container {container} only sleeps, there is nothing to attach to: "
+                f"{attempt.about.sleeps}"
+            )
+
     async def execute(
         self,
         pod: Mapping[str, Any],
@@ -46,12 +55,8 @@ class PodRunner:
 
     async def attach(self, pod: Mapping[str, Any], container: str) -> sessions.Attachment:
         """Join the streams of a running container."""
+        self.check(pod, container, attach=True)
         attempt = self._running(pod, container)
-        if attempt.about.sleeps:
-            raise errors.BadRequest(
-                f"container {container} only sleeps, there is nothing to attach to: "
-                f"{attempt.about.sleeps}"
-            )
         spec = next(each for each in pod["spec"]["containers"] if each["name"] == container)
         try:
             return await sessions.attach(attempt, last=bool(spec.get("stdinOnce")))
