@@ -311,12 +311,16 @@ def end_containers(directory: Path) -> None:
         names[:] = [name for name in names if name not in ("view", "mount", "staging")]
         found += [Path(place, name) for name in files if name == "process.json"]
     for path in found:
-        identity = msgspec.json.decode(path.read_bytes(), type=processes.Identity)
+        try:
+            raw, status = path.read_bytes(), path.with_name("status").read_text()
+        except FileNotFoundError:
+            continue  # just removed
+        identity = msgspec.json.decode(raw, type=processes.Identity)
         pidfd = processes.open_if_same(identity)
         if pidfd is None:
             continue
         # The first process inside takes everything along, the one outside included.
-        inside = re.search(r'"child-pid": (\d+)', path.with_name("status").read_text())
+        inside = re.search(r'"child-pid": (\d+)', status)
         processes.end(int(inside[1]) if inside else identity.pid)
         if not select.select([pidfd], [], [], 5)[0]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)

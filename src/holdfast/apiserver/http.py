@@ -98,7 +98,7 @@ class Api:
         await send_answer(send, outcome)
 
     def close(self) -> None:
-        """End what is open, and what is asked for from now on at once, so that the server can stop."""
+        """End what is open, and at once what is asked for later, so that the server can stop."""
         self._closing = True
         self._pods.close()
         for stream in list(self._streams):

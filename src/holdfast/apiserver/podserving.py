@@ -37,9 +37,11 @@ class PodServing:
         self._authenticator = authenticator
         self._runners = runners
         self._open: set[asyncio.Task[Any]] = set()
+        self._closing = False
 
     def close(self) -> None:
-        """End what is open, so that the server can stop."""
+        """End what is open, and what comes from now on, so that the server can stop."""
+        self._closing = True
         for task in list(self._open):
             task.cancel()
 
@@ -72,7 +74,7 @@ class PodServing:
             query = channels.Query(scope)
             try:
                 protocol = channels.protocol_of(scope)
-                session = await self._session(scope, query)
+                session = await self._session(scope, receive, query)
             except errors.StatusError as error:
                 await channels.refuse(scope, send, error)
                 return
@@ -83,11 +85,13 @@ class PodServing:
                 return
             await channels.Conversation(session, query, receive, send).run()
 
-    async def _session(self, scope: Scope, query: channels.Query) -> podstreams.Session:
-        headers = dict(scope["headers"])
-        user = self._authenticator.user(headers.get(b"authorization", b"").decode("latin-1"))
-        if user == auth.ANONYMOUS:
-            auth.check_anonymous("GET", scope["path"])
+    async def _session(
+        self, scope: Scope, receive: Receive, query: channels.Query
+    ) -> podstreams.Session:
+        # A handshake is a GET, although its scope does not say so.
+        request = Request({**scope, "method": "GET"}, receive)
+        if self._authenticator.user(request.header(b"authorization")) == auth.ANONYMOUS:
+            auth.check_anonymous(request)
         target = requests.target_of(scope["path"])
         if target is None or target.kind is not kinds.POD or target.subresource not in UPGRADED:
             raise errors.BadRequest("there is nothing to talk to over a WebSocket at this path")
@@ -111,6 +115,8 @@ class PodServing:
         """Let `close` end what the block does; ended so, the block just stops."""
         task = asyncio.current_task()
         assert task is not None
+        if self._closing:
+            task.cancel()
         self._open.add(task)
         try:
             yield

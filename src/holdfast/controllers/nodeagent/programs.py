@@ -82,7 +82,13 @@ def binds(
     """What the container sees of its volumes. Raises ConfigError. Blocks."""
     found = []
     for index, mount in enumerate(container.volume_mounts):
-        source = _source(mount, volumes, env, view, index)
+        try:
+            source = _source(mount, volumes, env, view, index)
+        except (errors.BackendError, OSError) as error:
+            raise ConfigError(
+                f'failed to prepare subPath for volumeMount "{mount.name}" of container '
+                f'"{container.name}": {error}'
+            ) from error
         target = sandbox.resolved(mount.mount_path)
         found.append(sandbox.Bind(str(source), target, read_only=mount.read_only))
     for device in container.volume_devices:
@@ -105,13 +111,8 @@ def _source(
     path = mount.sub_path or environment.expand(mount.sub_path_expr, env)
     if not path:
         return volume
-    try:
-        with subpaths.opened(volume, path, create=not mount.read_only) as opened:
-            return view.hold(opened, str(index))
-    except (errors.BackendError, OSError) as error:
-        raise ConfigError(
-            f'failed to prepare subPath for volumeMount "{mount.name}": {error}'
-        ) from error
+    with subpaths.opened(volume, path, create=not mount.read_only) as opened:
+        return view.hold(opened, str(index))
 
 
 def _volume(name: str, volumes: Mapping[str, Path]) -> Path:
