@@ -210,6 +210,27 @@ def test_sub_paths_read_only_mounts_and_raw_devices(shared: machine.Machine) -> 
     shared.kubectl("delete", "pvc", "fs", "raw")
 
 
+def test_a_container_that_cannot_be_made_holds_nothing_back(shared: machine.Machine) -> None:
+    made = pod(
+        "unmade",
+        "true",
+        env=[{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "k"}}}],
+        volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "kept"}}],
+        volumeMounts=[{"name": "v", "mountPath": "/v", "subPath": "a"}],
+    )
+    shared.apply(claim("kept"), made)
+
+    def failing() -> bool:
+        obj = shared.get("pod", "unmade")
+        entries = (obj or {}).get("status", {}).get("containerStatuses") or [{}]
+        waiting = entries[0].get("state", {}).get("waiting", {})
+        return bool(waiting.get("reason") == "CreateContainerConfigError")
+
+    eventually(failing)
+    delete(shared, "unmade")
+    shared.kubectl("delete", "pvc", "kept")
+
+
 def test_init_containers_run_in_order_before_the_others(shared: machine.Machine) -> None:
     mounts = [{"name": "e", "mountPath": "/data"}]
     first = [

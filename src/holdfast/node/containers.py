@@ -184,6 +184,10 @@ class Containers:
         self._watch(attempt, child.pidfd, child)
         return attempt
 
+    async def abandon(self, owner: str, name: str, number: int) -> None:
+        """Undo `prepare` for an attempt that could not be started; it holds volumes busy."""
+        await asyncio.to_thread(_discard, self.directory(owner, name, number))
+
     async def settle(self, attempt: Attempt) -> Ended:
         """Note how an attempt ended and remove its mounts; may be repeated."""
         await attempt.done.wait()

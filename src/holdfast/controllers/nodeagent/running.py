@@ -155,6 +155,7 @@ class PodContainers:
             self._say_started(pod, container, attempt)
             self._watching.watch(pod, attempt, container)
             return self._seen(key[0], container)
+        await self.containers.abandon(*key, number)
         self._recorder.event(dict(pod), "Warning", "Failed", f"Error: {text}")
         previous = self._seen(key[0], container)
         return states.failed_to_begin(previous, reason, text, self._backoff.next(key))
