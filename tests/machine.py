@@ -11,6 +11,8 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import select
 import signal
 import ssl
 import subprocess
@@ -21,8 +23,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+
 import holdfast
 from holdfast.api import kinds
+from holdfast.node import processes
 from holdfast.server import kubeconfig
 
 SOURCE = Path(holdfast.__file__).resolve().parent.parent
@@ -281,6 +286,7 @@ class Machine:
 def release(directory: Path) -> None:
     """Unmount everything below a directory and detach its loop devices."""
     if os.geteuid() == 0:
+        end_containers(directory)
         _unmount_below(directory)
         _detach_below(directory)
 
@@ -295,6 +301,30 @@ def _path(kind: str, namespace: str) -> str:
     group = f"/apis/{found.api_version}" if found.group else "/api/v1"
     scope = f"/namespaces/{namespace}" if found.namespaced else ""
     return f"{group}{scope}/{found.plural}"
+
+
+def end_containers(directory: Path) -> None:
+    """Kill the containers that were started below a directory; they outlive Holdfast."""
+    found = []
+    for place, names, files in os.walk(directory):
+        # Not into what is mounted: one of it is this machine's whole root.
+        names[:] = [name for name in names if name not in ("view", "mount", "staging")]
+        found += [Path(place, name) for name in files if name == "process.json"]
+    for path in found:
+        try:
+            raw, status = path.read_bytes(), path.with_name("status").read_text()
+        except FileNotFoundError:
+            continue  # just removed
+        identity = msgspec.json.decode(raw, type=processes.Identity)
+        pidfd = processes.open_if_same(identity)
+        if pidfd is None:
+            continue
+        # The first process inside takes everything along, the one outside included.
+        inside = re.search(r'"child-pid": (\d+)', status)
+        processes.end(int(inside[1]) if inside else identity.pid)
+        if not select.select([pidfd], [], [], 5)[0]:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def _run(

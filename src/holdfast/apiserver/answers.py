@@ -60,6 +60,29 @@ async def send_stream(
         gone.cancel()
 
 
+async def send_text(send: Send, receive: Receive, chunks: AsyncIterator[bytes]) -> None:
+    """Send text as it comes; stop asking for it when the client leaves."""
+    headers = [(b"content-type", b"text/plain"), (b"cache-control", b"no-cache, private")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    sending = asyncio.ensure_future(_send_all(send, chunks))
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        for task in (sending, gone):
+            task.cancel()
+        await asyncio.gather(sending, gone, return_exceptions=True)
+
+
+async def _send_all(send: Send, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

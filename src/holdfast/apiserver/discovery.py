@@ -32,8 +32,11 @@ _AGGREGATED_KIND: Final = "APIGroupDiscoveryList"
 
 # The verbs of a subresource and the kind it takes; None stands for the parent's own kind.
 _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str | None]]] = {
+    "attach": (("create", "get"), "PodAttachOptions"),
     "binding": (("create",), "Binding"),
+    "exec": (("create", "get"), "PodExecOptions"),
     "finalize": (("update",), None),
+    "log": (("get",), None),
     "status": (("get", "patch", "update"), None),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
@@ -26,6 +26,8 @@ from holdfast.apiserver import (
     listing,
     ownership,
     pages,
+    podserving,
+    podstreams,
     requests,
     watching,
 )
@@ -43,14 +45,18 @@ _VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 _WRITABLE = ("status", "finalize")
 
-Outcome = Answer | watching.WatchStream
+Outcome = Answer | watching.WatchStream | AsyncIterator[bytes]
 
 
 class Api:
     """The ASGI application."""
 
     def __init__(
-        self, resources: Resources, authenticator: auth.Authenticator, metrics: Metrics
+        self,
+        resources: Resources,
+        authenticator: auth.Authenticator,
+        metrics: Metrics,
+        runners: podstreams.Runners | None = None,
     ) -> None:
         self._resources = resources
         self._authenticator = authenticator
@@ -58,6 +64,7 @@ class Api:
         self._pages = pages.Pages(resources.store, metrics)
         self._streams: set[watching.WatchStream] = set()
         self._closing = False
+        self._pods = podserving.PodServing(resources, authenticator, runners or {})
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
             "GET": self._get,
             "POST": self._post,
@@ -68,6 +75,9 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] == "websocket":
+            await self._pods.converse(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -80,12 +90,17 @@ class Api:
             self._count("WATCH", target, 200, started)
             await self._stream(outcome, receive, send)
             return
+        if not isinstance(outcome, Answer):
+            self._count("GET", target, 200, started)
+            await self._pods.send(outcome, receive, send)
+            return
         self._count(request.method, target, outcome.code, started)
         await send_answer(send, outcome)
 
     def close(self) -> None:
-        """End every watch, those asked for from now on at once, so that the server can stop."""
+        """End what is open, and at once what is asked for later, so that the server can stop."""
         self._closing = True
+        self._pods.close()
         for stream in list(self._streams):
             stream.close()
 
@@ -127,7 +142,11 @@ class Api:
     # The verbs
 
     async def _get(self, request: Request, target: Target) -> Outcome:
-        kind, namespace, name, _ = target
+        kind, namespace, name, subresource = target
+        if subresource == "log" and kind is kinds.POD:
+            return self._pods.log(target, request)
+        if subresource in podserving.UPGRADED and kind is kinds.POD:
+            raise podserving.not_upgraded(request)
         form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
         query = request.query
         if name is not None:
@@ -149,6 +168,9 @@ class Api:
 
     async def _post(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
+        if subresource in podserving.UPGRADED and kind is kinds.POD:
+            self._pods.check(target, request.scope)
+            raise podserving.not_upgraded(request)
         options = _write_options(request)
         content_type = request.header(b"content-type")
         content = await request.body()

@@ -125,6 +125,10 @@ class Route:
         }
 
 
+# Subresources that are no objects but streams; clients know them without a schema.
+_STREAMS = frozenset({"attach", "exec", "log"})
+
+
 def root(group: str, version: str) -> str:
     """Return the path below which a group version is served, without a leading slash."""
     return f"apis/{group}/{version}" if group else f"api/{version}"
@@ -140,6 +144,8 @@ def routes(kind: Kind) -> Iterator[Route]:
     item = f"{collection}/{{name}}"
     yield Route(item, kind, subject, tuple(_item(kind, f"the specified {kind.name}")))
     for name in kind.subresources:
+        if name in _STREAMS:
+            continue
         operations = tuple(_subresource(kind, name))
         yield Route(f"{item}/{name}", kind, f"{subject}{name.capitalize()}", operations)
     if kind.namespaced:

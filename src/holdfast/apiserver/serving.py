@@ -81,7 +81,8 @@ async def serve(
     config = uvicorn.Config(
         api,
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,

@@ -9,6 +9,10 @@ Output is collected in anonymous memory files rather than pipes: a program
 that leaves a daemon behind (FUSE mounts do) would keep a pipe open and make
 its caller wait for an end of file that never comes.
 
+`run` is for a command whose output is wanted; `spawn` for a process that lives
+on its own, perhaps longer than this one: it leads its own session and is known
+by a pidfd, so a number that went to somebody else is never waited for or hit.
+
     CommandFailed            exit status other than zero
      +- CommandMissing       the program is not installed
      +- CommandTimedOut      killed after its time was up
@@ -20,14 +24,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 STDERR_LINES_SHOWN = 5
 REAP_SECONDS = 5.0
+# Signals that Python ignores and programs expect not to.
+_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
+# Where descriptors wait before `spawn` puts them into place; above the small numbers.
+_HIGH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,116 @@ async def run(
         if code != 0:
             raise CommandFailed(argv, code, _read(stderr))
         return Completed(_read(stdout), _read(stderr))
+
+
+class Child:
+    """A process started by `spawn`; `wait` it, or `abandon` it to outlive this process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._code: int | None = None
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended; a negative one is the number of a signal."""
+        if self._code is None:
+            await readable(self.pidfd)
+        return self.reap()
+
+    def reap(self) -> int:
+        """Collect it when it has ended already, as its pidfd tells, and return the code."""
+        if self._code is None:
+            found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            assert found is not None
+            os.close(self.pidfd)
+            exited = found.si_code == os.CLD_EXITED
+            self._code = found.si_status if exited else -found.si_status
+        return self._code
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has been waited for."""
+        return self._code is not None
+
+    def kill_session(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal the process group it leads; nothing when it was waited for already."""
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: int | str | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    inherit: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+) -> Child:
+    """Start a program in a session of its own, without waiting for anything.
+
+    The streams are descriptors, None for nothing; `stdin` may be the path of a terminal,
+    which is all three streams but does not control the session yet. `inherit` become descriptors
+    3, 4, ... of the child; nothing else is passed on. `env`, when given, is its whole
+    environment. Raises CommandFailed or CommandMissing.
+    """
+    search = dict(os.environ if env is None else env)
+    program = shutil.which(argv[0], path=os.environ.get("PATH"))
+    if program is None:
+        raise CommandMissing(argv[0])
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+    if isinstance(stdin, str):
+        actions.append((os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDWR | os.O_NOCTTY, 0))
+        streams: list[int | None] = [0, 0]
+    else:
+        actions.append(_stream(0, stdin))
+        streams = [stdout, stderr]
+    actions += [_stream(number, stream) for number, stream in enumerate(streams, 1)]
+    # First out of the way, then into place: a target may be the number of a source.
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _HIGH) for each in inherit]
+    actions += [(os.POSIX_SPAWN_DUP2, each, 3 + index) for index, each in enumerate(high)]
+    try:
+        pid = os.posix_spawn(
+            program,
+            list(argv),
+            search,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_PYTHONS,
+        )
+    except OSError as error:
+        raise CommandFailed(argv, 126, str(error.strerror or error).encode()) from error
+    finally:
+        for each in high:
+            os.close(each)
+    return Child(pid)
+
+
+def _stream(number: int, stream: int | None) -> tuple[int, ...] | tuple[int, int, str, int, int]:
+    if stream is None:
+        return (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0)
+    return (os.POSIX_SPAWN_DUP2, stream, number)
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until a descriptor can be read from; a pidfd can when its process has ended."""
+    loop = asyncio.get_running_loop()
+    # A descriptor has one reader per loop; a duplicate gives every waiter its own.
+    watched = os.dup(descriptor)
+    found: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not found.done():
+            found.set_result(None)
+
+    try:
+        loop.add_reader(watched, wake)
+        await found
+    finally:
+        loop.remove_reader(watched)
+        os.close(watched)
 
 
 async def _start(

@@ -1,4 +1,4 @@
-"""The system calls that Python's standard library does not offer: mount, umount2, openat2.
+"""The system calls that Python's standard library does not offer: mounts, openat2, inotify.
 
 Called through the C library, so no program has to be installed or started.
 Each raises OSError with the kernel's errno; giving that errno a meaning is the
@@ -38,6 +38,8 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
+_IN_CHANGES = 0x2 | 0x40 | 0x80 | 0x100  # modified, moved from, moved to, created
+
 _OPENAT2 = 437  # the same number on every architecture, like all calls since 2019
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -73,6 +75,18 @@ def open_beneath(directory: int, path: str, flags: int, resolve: int) -> int:
     )
     _check(found, path)
     return int(found)
+
+
+def watch_directory(path: str) -> int:
+    """Return an inotify descriptor that becomes readable when a file there is written or moved."""
+    descriptor = int(_LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+    _check(descriptor, path)
+    try:
+        _check(_LIBC.inotify_add_watch(descriptor, os.fsencode(path), _IN_CHANGES), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def has_capability(number: int) -> bool:

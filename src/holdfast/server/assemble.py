@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from holdfast.apiserver.inprocess import InProcessClient
+from holdfast.apiserver.podstreams import Runners
 from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
@@ -49,6 +50,7 @@ class ControlPlane:
 
     informers: Informers
     components: tuple[Run, ...]
+    runners: Runners
     close: Callable[[], Awaitable[None]]
 
 
@@ -106,6 +108,8 @@ def control_plane(
         node_name=node,
         root=settings.data_dir / "nodes" / node,
         node_sides={"local": LocalNodeSide(), **extra_sides},
+        # Containers see the machine's files, but not the keys and data of Holdfast itself.
+        hidden=(str(settings.data_dir),),
     )
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
@@ -122,7 +126,7 @@ def control_plane(
         NodeLifecycle(client, informers, node_events).run,
         *_advanced(client, informers, by_provisioner, provisioners),
     )
-    return ControlPlane(informers, components, local.close)
+    return ControlPlane(informers, components, {node: agent.runner()}, local.close)
 
 
 def _advanced(

@@ -55,8 +55,8 @@ async def _serve(
     resources = Resources(store)
     await bootstrap.prepare(resources)
     users = {token.token: token.user for token in keys.tokens}
-    api = Api(resources, auth.Authenticator(users), Metrics(store))
     plane = assemble.control_plane(settings, resources)
+    api = Api(resources, auth.Authenticator(users), Metrics(store), plane.runners)
     started = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:

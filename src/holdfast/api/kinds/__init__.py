@@ -95,7 +95,7 @@ POD: Final = Kind(
     plural="pods",
     namespaced=True,
     short_names=("po",),
-    subresources=("binding", "status"),
+    subresources=("attach", "binding", "exec", "log", "status"),
     categories=("all",),
     field_selectors=(
         "spec.hostNetwork",

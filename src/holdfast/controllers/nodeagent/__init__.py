@@ -4,7 +4,9 @@
 ``registration`` keeps the Node, its Lease and its CSINode; ``resolving`` turns a
 pod's volume entries into mount orders; ``content`` writes what comes from config
 maps and secrets; ``mounting`` carries orders out and undoes them from what is on
-disk; ``status`` words the pod's status.
+disk; ``running`` drives the containers, with ``environment``, ``programs``, ``restarts``,
+``probing``, ``watching`` and ``stopping`` for its parts; ``states`` and ``status`` word
+the pod's status; ``podrunner`` serves logs, exec and attach.
 
-Containers are sleeping sandboxes: a pod is Running when its volumes are mounted.
+Where containers cannot be run, a pod is Running when its volumes are mounted.
 """

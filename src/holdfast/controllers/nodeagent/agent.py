@@ -1,17 +1,18 @@
-"""The node agent's loop: from pods of this node to mounted volumes, and back.
+"""The node agent's loop: from pods of this node to mounted volumes and containers, and back.
 
 One key is one pod's uid. A pod that should run gets its volumes, one order per entry,
-then the status Running; what fails is tried again with back-off and reported as
-FailedMount. A pod that is being deleted, has finished or is gone has its volumes taken
+then its containers; what fails is tried again with back-off and reported. A pod that is
+being deleted, has finished or is gone has its containers ended, then its volumes taken
 down, from what is on disk, and a deleted one is then removed from the API.
 
-The invariant: an object of a pod is removed only after nothing of it is mounted, and a
-restart of the agent disturbs no volume of a pod that still runs.
+The invariant: an object of a pod is removed only after nothing of it runs or is mounted,
+and a restart of the agent disturbs neither volumes nor containers of a pod that still runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,18 @@ from holdfast.controllers.nodeagent import (
     status,
     subpaths,
 )
+from holdfast.controllers.nodeagent.podrunner import PodRunner
 from holdfast.controllers.nodeagent.registration import Registration
+from holdfast.controllers.nodeagent.running import PodContainers
+from holdfast.controllers.nodeagent.states import COMMANDS_RUN
 from holdfast.kit.backoff import Backoff
+from holdfast.node import trial
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
+
+log = logging.getLogger("holdfast.controllers")
 
 FIRST_RETRY = 0.5
 LAST_RETRY = 122.0
@@ -53,11 +60,13 @@ class NodeAgent:
         node_name: str,
         root: Path,
         node_sides: Mapping[str, NodeSide],
+        hidden: tuple[str, ...] = (),
     ) -> None:
         self._client = client
         self._informers = informers
         self._recorder = recorder
         self._node = node_name
+        self._root = root
         self._pods = informers.of(kinds.POD)
         self._pods.add_index(f"{BY_UID}/{node_name}", self._uid_here)
         self._pods.add_index(f"{BY_CLAIM}/{node_name}", self._claims_here)
@@ -67,6 +76,11 @@ class NodeAgent:
         self._sides = node_sides
         self._attached = attaching.NodeAttachments(client, informers, self._volumes, node_name)
         self._growth = growing.VolumeGrowth(client, informers, recorder, self._volumes, node_name)
+        self._run = PodContainers(
+            client, recorder, root, hidden=hidden, changed=self._container_changed
+        )
+        # Why containers cannot be run here; found out when the agent starts.
+        self._obstacle = "the node agent is starting"
         self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         # When a volume that failed may be tried again, by (uid, entry), in loop time.
@@ -81,12 +95,16 @@ class NodeAgent:
         await self._informers.synced()
         await self._registration.register()
         await attaching.register(self._client, self._node, self._sides)
-        for uid in await self._volumes.load():
+        self._obstacle = await trial.obstacle(self._root)
+        if self._obstacle:
+            log.warning("containers are not run", extra={"why": self._obstacle})
+        for uid in {*await self._volumes.load(), *await self._run.load()}:
             self._controller.enqueue(uid)
         await self._attached.tell()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._registration.run())
             group.create_task(self._growth.run())
+            group.create_task(self._run.run())
             group.create_task(self._controller.run())
 
     # --- one pod --------------------------------------------------------------
@@ -141,7 +159,15 @@ class NodeAgent:
             self._recorder.event(obj, "Normal", "SuccessfulMountVolume", text)
 
     async def _run_containers(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
-        """Start the sleeping containers: all but those whose subPath cannot be had."""
+        if self._obstacle:
+            return await self._pretend_to_run(uid, obj, pod)
+        paths = {entry.name: self._volumes.path(uid, entry.name) for entry in pod.spec.volumes}
+        progress = await self._run.reconcile(obj, paths)
+        await self._write(obj, status.of(obj, self._registration.address, progress))
+        return Done if progress.wait is None else After(progress.wait)
+
+    async def _pretend_to_run(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
+        """Say that all containers run but those whose subPath cannot be had."""
         broken: dict[str, str] = {}
         paths = {entry.name: self._volumes.path(uid, entry.name) for entry in pod.spec.volumes}
         for container in (*pod.spec.init_containers, *pod.spec.containers):
@@ -152,7 +178,13 @@ class NodeAgent:
             except subpaths.SubPathError as error:
                 broken[container.name] = str(error)
         if not broken:
-            await self._write(obj, status.running(obj, self._registration.address))
+            if self._obstacle and not any(
+                each.type == COMMANDS_RUN for each in pod.status.conditions
+            ):
+                text = f"Containers are not run, their volumes are there: {self._obstacle}"
+                self._recorder.event(obj, "Warning", "ContainersNotRun", text)
+            built = status.running(obj, self._registration.address, self._obstacle)
+            await self._write(obj, built)
             self._backoff.forget(uid)
             return Done
         for message in broken.values():
@@ -161,7 +193,14 @@ class NodeAgent:
         return After(self._backoff.next(uid))
 
     async def _stop(self, uid: str, obj: dict[str, Any] | None) -> Outcome:
-        """Take the pod's volumes down, then let a deleted pod go."""
+        """End the pod's containers, take its volumes down, then let a deleted pod go."""
+        if not await self._run.stop(uid, obj):
+            return Done  # the end of a container brings the key back
+        terminating = obj is not None and "deletionTimestamp" in obj["metadata"]
+        if obj is not None and terminating and self._run.containers.of(uid):
+            progress = await self._run.observe(obj)
+            built = status.of(obj, self._registration.address, progress)
+            obj = await self._write(obj, {**built, "phase": obj["status"]["phase"]})
         try:
             await self._volumes.tear_down(uid)
         except mounting.MountFailed as error:
@@ -172,6 +211,8 @@ class NodeAgent:
         self._forget_pod(uid)
         self._attached.left()
         await self._attached.tell()
+        if obj is None or terminating:
+            await self._run.forget(uid)
         if obj is not None and "deletionTimestamp" in obj["metadata"]:
             meta = obj["metadata"]
             try:
@@ -198,6 +239,13 @@ class NodeAgent:
             return obj
         self._pods.observe(written)
         return written
+
+    def runner(self) -> PodRunner:
+        """What the API server asks for logs and for programs in this node's containers."""
+        return PodRunner(self._run.containers, lambda: self._obstacle)
+
+    def _container_changed(self, uid: str) -> None:
+        self._controller.enqueue(uid)
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._held.pop(key, None)

@@ -1,8 +1,9 @@
 """The status of a pod in the words of a kubelet.
 
-Containers are sleeping sandboxes: they start as soon as the volumes are mounted and
-run until the pod is deleted; init containers count as completed. Only those fields
-are built that the agent owns; other conditions of the pod are kept.
+`of` tells what the pod's containers do. Where containers cannot be run, `running` stands
+in: a pod runs as soon as its volumes are mounted and until it is deleted, and its init
+containers count as completed. Only those fields are built that the agent owns; other
+conditions of the pod are kept.
 
 The invariant: a status that says nothing new is not written, and the time a container
 started at never changes while it runs, also across restarts of the agent.
@@ -15,6 +16,7 @@ from typing import Any
 
 from holdfast.api import views
 from holdfast.controllers import conditions
+from holdfast.controllers.nodeagent.states import COMMANDS_RUN, Progress
 from holdfast.kit import clock
 
 Status = dict[str, Any]
@@ -40,8 +42,65 @@ def creating(obj: Mapping[str, Any], address: str, broken: Mapping[str, str]) ->
     )
 
 
-def running(obj: Mapping[str, Any], address: str) -> Status:
-    """Status of a pod whose volumes are mounted."""
+def of(obj: Mapping[str, Any], address: str, progress: Progress) -> Status:
+    """Status of a pod whose containers are run; it has the address of the machine."""
+    pod = views.pod(obj)
+    ended = progress.phase in views.FINISHED
+    unready = [each.container.name for each in progress.main if not each.ready]
+    ready: tuple[str, str, str] = ("True", "", "")
+    if ended:
+        ready = ("False", "PodCompleted" if progress.phase == "Succeeded" else "PodFailed", "")
+    elif unready:
+        text = f"containers with unready status: [{' '.join(unready)}]"
+        ready = ("False", "ContainersNotReady", text)
+    initialized: tuple[str, str, str] = ("True", "", "")
+    if not progress.initialized:
+        names = [each.container.name for each in progress.init if not each.ready]
+        text = f"containers with incomplete status: [{' '.join(names)}]"
+        initialized = ("False", "ContainersNotInitialized", text)
+    elif progress.phase == "Succeeded":
+        initialized = ("True", "PodCompleted", "")
+    status = _status(
+        obj,
+        progress.phase,
+        address,
+        [
+            ("Initialized", *initialized),
+            ("Ready", *_gated(pod, obj, ready)),
+            ("ContainersReady", *ready),
+            (COMMANDS_RUN, *_commands_run(progress)),
+        ],
+        [each.entry() for each in progress.main],
+        [each.entry() for each in progress.init],
+    )
+    return {**status, "podIP": address, "podIPs": [{"ip": address}]}
+
+
+def not_run(why: str) -> tuple[str, str, str, str]:
+    """The condition of a pod on a machine that cannot run containers."""
+    return (COMMANDS_RUN, "False", "ContainersNotRun", why)
+
+
+def _commands_run(progress: Progress) -> tuple[str, str, str]:
+    if not progress.sleeps:
+        return ("True", "", "")
+    text = "; ".join(f"container {name} sleeps: {why}" for name, why in progress.sleeps.items())
+    return ("False", "CommandNotHere", text)
+
+
+def _gated(
+    pod: views.Pod, obj: Mapping[str, Any], ready: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    """Ready also needs the conditions that the pod's readiness gates name."""
+    existing = {entry.type: entry.status for entry in pod.status.conditions}
+    gates = [each.get("conditionType", "") for each in obj["spec"].get("readinessGates") or ()]
+    if ready[0] != "True" or all(existing.get(gate) == "True" for gate in gates):
+        return ready
+    return ("False", "ReadinessGatesNotReady", "the status of pod readiness gates is not True")
+
+
+def running(obj: Mapping[str, Any], address: str, why: str = "") -> Status:
+    """Status of a pod whose volumes are mounted; `why` its containers are not run."""
     pod = views.pod(obj)
     started = _started(obj) or clock.rfc3339(clock.now())
     fine = ("True", "", "")
@@ -49,7 +108,12 @@ def running(obj: Mapping[str, Any], address: str) -> Status:
         obj,
         "Running",
         address,
-        [("Initialized", *fine), ("Ready", *fine), ("ContainersReady", *fine)],
+        [
+            ("Initialized", *fine),
+            ("Ready", *fine),
+            ("ContainersReady", *fine),
+            *([not_run(why)] if why else []),
+        ],
         [_running(pod, container, started) for container in pod.spec.containers],
         [_completed(pod, container, started) for container in pod.spec.init_containers],
     )

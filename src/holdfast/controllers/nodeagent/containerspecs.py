@@ -1,0 +1,117 @@
+"""Typed views of what a pod says about running its containers.
+
+`api.views` holds what every controller reads of a pod; this is what only the node agent
+does: commands, environments, probes, hooks, security. Like all views they are snapshots
+and are never written back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from holdfast.api import views
+from holdfast.api.views import Fields
+
+
+class View(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What all views here share: frozen, wire names, unknown fields ignored."""
+
+
+class EnvVar(View, frozen=True):
+    name: str = ""
+    value: str = ""
+    value_from: Fields | None = None
+
+
+class EnvSource(View, frozen=True):
+    prefix: str = ""
+    config_map_ref: Fields | None = None
+    secret_ref: Fields | None = None
+
+
+class ExecAction(View, frozen=True):
+    command: list[str] = []
+
+
+class Probe(View, frozen=True):
+    """A probe; only those of type exec are carried out. Times in seconds."""
+
+    exec: ExecAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    termination_grace_period_seconds: int | None = None
+
+
+class Hook(View, frozen=True):
+    exec: ExecAction | None = None
+    sleep: Fields | None = None
+
+
+class Lifecycle(View, frozen=True):
+    post_start: Hook | None = None
+    pre_stop: Hook | None = None
+
+
+class Capabilities(View, frozen=True):
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class Security(View, frozen=True):
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+    fs_group: int | None = None
+    supplemental_groups: list[int] = []
+    capabilities: Capabilities = Capabilities()
+
+
+class Container(View, frozen=True):
+    name: str = ""
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    working_dir: str = ""
+    env: list[EnvVar] = []
+    env_from: list[EnvSource] = []
+    resources: views.Resources = views.Resources()
+    volume_mounts: list[views.VolumeMount] = []
+    volume_devices: list[views.VolumeDevice] = []
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    security_context: Security = Security()
+    restart_policy: str = ""
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_policy: str = "File"
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+
+
+class Spec(View, frozen=True):
+    node_name: str = ""
+    hostname: str = ""
+    service_account_name: str = ""
+    restart_policy: str = "Always"
+    termination_grace_period_seconds: int = 30
+    containers: list[Container] = []
+    init_containers: list[Container] = []
+    security_context: Security = Security()
+
+    def container(self, name: str) -> Container | None:
+        """The container of this name, an init container or not."""
+        every = (*self.containers, *self.init_containers)
+        return next((each for each in every if each.name == name), None)
+
+
+def of(pod: Mapping[str, Any]) -> Spec:
+    """View the spec of a pod."""
+    return msgspec.convert(pod["spec"], Spec)
