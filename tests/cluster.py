@@ -178,7 +178,8 @@ class Cluster:
             spec={
                 "containers": [{"name": "main", "image": "busybox", **uses}],
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
-                "terminationGracePeriodSeconds": 0,
+                # Not 0, which would take the object away before its volumes are let go of.
+                "terminationGracePeriodSeconds": 1,
             },
         )
         await self.in_phase(kinds.POD, name, "Running")
