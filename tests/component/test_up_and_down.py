@@ -257,3 +257,31 @@ def test_a_directory_of_another_user_is_refused(plain: machine.Machine) -> None:
         assert done.returncode == 1
         assert "Permission denied" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.root
+def test_down_with_unmount_leaves_nothing_in_use_and_loses_nothing(
+    running: machine.Machine, tmp_path: Path
+) -> None:
+    kept = tmp_path / "of-the-host"
+    kept.mkdir()
+    (kept / "file").write_text("the host's")
+    pod = manifests.pod("user", "held")
+    pod["spec"]["volumes"].append({"name": "host", "hostPath": {"path": str(kept)}})
+    mount = running.run_pod(pod, manifests.claim("held"))
+    (mount / "file").write_text("the claim's")
+    assert running.mounts()
+    assert running.loops()
+
+    done = running.holdfast("down", "--unmount")
+
+    assert "took away" in done.stdout
+    assert not running.mounts()
+    assert not running.loops()
+    assert (kept / "file").read_text() == "the host's"
+    again = running.start()
+    again.wait_for_phase("pod", "user", "Running")
+    machine.eventually(lambda: again.loops(), what="the volume is back")
+    place = again.mount_of("user", again.volume_of(pod))
+    machine.eventually(lambda: (place / "file").exists(), what="the volume is mounted")
+    assert (place / "file").read_text() == "the claim's"

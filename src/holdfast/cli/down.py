@@ -2,12 +2,14 @@
 
 The process is found through the lock, never by a bare pid from a file, and is
 signalled through a pidfd, so what is stopped is what was found. Nothing it
-serves is taken away: volumes stay, mounted ones too, and the next `up` goes on
-from there.
+serves is taken away: pods and mounted volumes stay, and the next `up` goes on
+from there. With ``--unmount`` they are let go of as well, which has to happen
+before the data directory is moved or removed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -26,8 +28,33 @@ _POLL_MILLISECONDS = 50
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS"
 )
-def command(data_dir: Path, timeout: float) -> None:
+@click.option(
+    "--unmount",
+    is_flag=True,
+    help="Also end the pods' containers and unmount their volumes; do this before the data "
+    "directory is moved or removed. The next `up` brings them back.",
+)
+def command(data_dir: Path, timeout: float, unmount: bool) -> None:
     """Stop Holdfast and wait until it has stopped. Volumes and their data stay."""
+    _down(data_dir, timeout)
+    if unmount:
+        _release(data_dir)
+
+
+def _release(data_dir: Path) -> None:
+    from holdfast.node import releasing
+
+    # Nothing may start on the directory while its mounts go.
+    with rundir.hold(data_dir):
+        for node in sorted((data_dir / "nodes").glob("*")):
+            done = asyncio.run(releasing.release(node))
+            terminal.say(
+                f"Node {node.name}: ended {done.containers} containers, "
+                f"took away {done.mounts} mounts."
+            )
+
+
+def _down(data_dir: Path, timeout: float) -> None:
     holder = rundir.holder(data_dir)
     if holder is None:
         terminal.say(f"Holdfast is not running on {data_dir}.")

@@ -91,6 +91,7 @@ def _unknown_command(name: str) -> str:
 
 def _explain(error: BaseException) -> str | None:
     """Give the text of an error the user can act on, None for a defect."""
+    from holdfast.backends import errors as backend_errors
     from holdfast.server import address, config, kubeconfig, pki, rundir
     from holdfast.store import errors as store_errors
 
@@ -104,5 +105,6 @@ def _explain(error: BaseException) -> str | None:
         pki.PkiError,
         rundir.RunDirError,
         store_errors.StoreError,
+        backend_errors.BackendError,
     )
     return str(error) if isinstance(error, families) else None
