@@ -122,6 +122,12 @@ class Machine:
         argv = [self._python, "-P", "-m", "holdfast.cli", name, "--data-dir", str(self.data_dir)]
         return _run([*argv, *rest], self.environment(), check=check, user=self._user)
 
+    def node(self, verb: str, *names: str) -> str:
+        """Run `holdfast node VERB NAME` on this data directory and return what it printed."""
+        argv = [self._python, "-P", "-m", "holdfast.cli", "node", verb]
+        argv += ["--data-dir", str(self.data_dir), *names]
+        return _run(argv, self.environment(), user=self._user).stdout
+
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run the real kubectl and return what it printed (with errors when not checked)."""
         assert self._kubectl is not None, "this machine was made without kubectl"

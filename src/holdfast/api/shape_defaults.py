@@ -166,6 +166,27 @@ def _service_port(obj: dict[str, Any]) -> None:
         obj["targetPort"] = obj.get("port", 0)
 
 
+def _deployment_spec(obj: dict[str, Any]) -> None:
+    strategy = obj.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        steps = strategy.setdefault("rollingUpdate", {})
+        steps.setdefault("maxUnavailable", "25%")
+        steps.setdefault("maxSurge", "25%")
+
+
+def _stateful_set_spec(obj: dict[str, Any]) -> None:
+    obj.setdefault("podManagementPolicy", "OrderedReady")
+    strategy = obj.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    retention = obj.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    retention.setdefault("whenDeleted", "Retain")
+    retention.setdefault("whenScaled", "Retain")
+    for claim in obj.get("volumeClaimTemplates", ()):
+        claim.update(apiVersion="v1", kind="PersistentVolumeClaim")
+        claim.setdefault("status", {}).setdefault("phase", "Pending")
+
+
 _RULES: Final[Mapping[str, Defaulter]] = MappingProxyType(
     {
         "Namespace": _namespace,
@@ -177,6 +198,8 @@ _RULES: Final[Mapping[str, Defaulter]] = MappingProxyType(
         "Volume": _volume,
         "ServiceSpec": _service_spec,
         "ServicePort": _service_port,
+        "DeploymentSpec": _deployment_spec,
+        "StatefulSetSpec": _stateful_set_spec,
     }
 )
 """The defaults of a type that depend on its other fields."""

@@ -3,7 +3,7 @@
 The plug-ins are Kubernetes' own, on by default there: NamespaceLifecycle, DefaultStorageClass,
 StorageObjectInUseProtection, PersistentVolumeClaimResize and, after validation, ResourceQuota.
 They read other objects from the store, newest state first, so a class made one request earlier
-counts.
+counts. DefaultTolerationSeconds looks at nothing else and stands in `tolerations`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.api import errors, fields, kinds, quantity
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import quotas
+from holdfast.apiserver import quotas, tolerations
 from holdfast.store.log import Store
 
 Object = dict[str, Any]
@@ -36,8 +36,9 @@ _RESIZE_REFUSED = (
 class Admission:
     """Called by `resources` before validation."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, toleration_seconds: int) -> None:
         self._store = store
+        self._toleration_seconds = toleration_seconds
 
     def admit_create(self, kind: Kind, obj: Object) -> None:
         """Fill in what depends on other objects; may change `obj`, which is fresh."""
@@ -50,6 +51,8 @@ class Admission:
                 finalizers.append(finalizer)
         if kind is kinds.CLAIM:
             self._default_class(obj)
+        elif kind is kinds.POD:
+            tolerations.fill_in(obj, self._toleration_seconds)
 
     def admit_update(self, kind: Kind, new: Object, old: Object) -> None:
         """Refuse what the object's own rules allow but the cluster's state does not."""

@@ -80,6 +80,8 @@ def mark(kind: Kind, obj: Object, options: DeleteOptions) -> Object:
         status = {**obj.get("status", {}), "phase": "Terminating"}
         return {**obj, "metadata": {**meta, "deletionTimestamp": when}, "status": status}
     changed = {**meta, "deletionTimestamp": when, "deletionGracePeriodSeconds": grace}
+    if "generation" in meta:
+        changed["generation"] = meta["generation"] + 1
     return {**obj, "metadata": changed}
 
 

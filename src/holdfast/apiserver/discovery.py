@@ -30,13 +30,16 @@ _JSON: Final = "application/json"
 _AGGREGATED_GROUP: Final = "apidiscovery.k8s.io"
 _AGGREGATED_KIND: Final = "APIGroupDiscoveryList"
 
-# The verbs of a subresource and the kind it takes; None stands for the parent's own kind.
-_SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str | None]]] = {
+# The verbs of a subresource and the kind it takes: None stands for the parent's own, a name for
+# one of the parent's group.
+_SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str | Kind | None]]] = {
     "attach": (("create", "get"), "PodAttachOptions"),
     "binding": (("create",), "Binding"),
+    "eviction": (("create",), kinds.EVICTION),
     "exec": (("create", "get"), "PodExecOptions"),
     "finalize": (("update",), None),
     "log": (("get",), None),
+    "scale": (("get", "patch", "update"), kinds.SCALE),
     "status": (("get", "patch", "update"), None),
 }
 
@@ -206,6 +209,8 @@ def _resource_entries(kind: Kind) -> list[dict[str, Any]]:
             "kind": taken or kind.name,
             "verbs": list(verbs),
         }
+        if isinstance(taken, Kind):
+            below |= {"group": taken.group, "version": taken.version, "kind": taken.name}
         entries.append(below)
     return entries
 
@@ -252,7 +257,10 @@ def _aggregated_resource(kind: Kind) -> dict[str, Any]:
     below = []
     for name in kind.subresources:
         verbs, taken = _SUBRESOURCES[name]
-        reference = _kind_reference(kind, taken or kind.name)
+        if isinstance(taken, Kind):
+            reference = _kind_reference(taken, taken.name)
+        else:
+            reference = _kind_reference(kind, taken or kind.name)
         below.append({"subresource": name, "responseKind": reference, "verbs": list(verbs)})
     if below:
         entry["subresources"] = below

@@ -22,6 +22,7 @@ from holdfast.apiserver import (
     binding,
     bodies,
     deletion,
+    eviction,
     forms,
     listing,
     ownership,
@@ -29,6 +30,7 @@ from holdfast.apiserver import (
     podserving,
     podstreams,
     requests,
+    scaling,
     watching,
 )
 from holdfast.apiserver.answers import Answer, send_answer, send_stream
@@ -43,7 +45,7 @@ log = logging.getLogger("holdfast.apiserver")
 _encode = msgspec.json.encode
 _VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
-_WRITABLE = ("status", "finalize")
+_WRITABLE = ("status", "finalize", "scale")
 
 Outcome = Answer | watching.WatchStream | AsyncIterator[bytes]
 
@@ -150,10 +152,12 @@ class Api:
         form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
         query = request.query
         if name is not None:
-            _check_subresource(target, ("status",))
+            _check_subresource(target, ("status", "scale"))
             if query.get("resourceVersion"):
                 listing.check_reached(self._resources.store, query["resourceVersion"])
             record = self._resources.get(kind, name, namespace)
+            if subresource == "scale":
+                return Answer(_encode(scaling.scale_of(record.obj)))
             return Answer(form.one(kind, record), content_type=form.content_type)
         selection = Selection(
             kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
@@ -178,6 +182,10 @@ class Api:
             body = bodies.parse_object(content, content_type, kind, options, "Binding")
             await binding.bind(self._resources, name, namespace, body, options)
             return Answer(_encode(_success()), 201)
+        if subresource == "eviction" and kind is kinds.POD and name is not None:
+            body = bodies.parse_object(content, content_type, kind, options, "Eviction")
+            await eviction.evict(self._resources, name, namespace, body, options)
+            return Answer(_encode(_success()), 201)
         if name is not None:
             _check_subresource(target, ())
             raise errors.MethodNotAllowed()
@@ -195,7 +203,11 @@ class Api:
             raise errors.MethodNotAllowed()
         options = _write_options(request)
         content = await request.body()
-        body = bodies.parse_object(content, request.header(b"content-type"), kind, options)
+        content_type = request.header(b"content-type")
+        if subresource == "scale":
+            scale = bodies.parse_object(content, content_type, kind, options, "Scale")
+            return await self._scale(target, lambda old: scale, options)
+        body = bodies.parse_object(content, content_type, kind, options)
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.update(
             kind, name, namespace, lambda old: body, options, subresource
@@ -211,6 +223,9 @@ class Api:
         bodies.check_patch_type(content_type)
         options = _write_options(request)
         content = await request.body()
+        if subresource == "scale":
+            change = bodies.parse_patch(content, content_type, kinds.SCALE, options)
+            return await self._scale(target, change, options)
         form = forms.negotiate(request.header(b"accept"))
         if bodies.media_type(content_type) == bodies.APPLY_PATCH:
             config = bodies.parse_config(content, options)
@@ -222,6 +237,13 @@ class Api:
         change = bodies.parse_patch(content, content_type, kind, options)
         record = await self._resources.update(kind, name, namespace, change, options, subresource)
         return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
+
+    async def _scale(self, target: Target, change: scaling.Change, options: WriteOptions) -> Answer:
+        assert target.name is not None
+        record = await self._resources.update(
+            target.kind, target.name, target.namespace, scaling.applied(change), options
+        )
+        return Answer(_encode(scaling.scale_of(record.obj)), warnings=options.warnings)
 
     async def _delete(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, _ = target

@@ -74,7 +74,8 @@ def kinds_of(group: str, version: str) -> tuple[Kind, ...]:
 
 def extra_types(group: str) -> tuple[str, ...]:
     """Return the types that are not stored but travel in a group's requests."""
-    found = EXTRA_TYPES if group else (*EXTRA_TYPES, "Binding")
+    below = {"": ("Binding", "Eviction"), "apps": ("Scale",)}
+    found = (*EXTRA_TYPES, *below.get(group, ()))
     return tuple(name for name in found if name in shapes.names())
 
 

@@ -184,8 +184,8 @@ def _item(kind: Kind, what: str) -> Iterator[Operation]:
     yield Operation("delete", "delete", "delete", summary, name, _DELETING, DELETE_OPTIONS)
 
 
-def _read_and_write(kind: Kind, what: str) -> Iterator[Operation]:
-    name = name_of(kind.name)
+def _read_and_write(kind: Kind, what: str, name: str = "") -> Iterator[Operation]:
+    name = name or name_of(kind.name)
     yield Operation("get", "get", "read", f"read {what}", name)
     yield Operation("put", "put", "replace", f"replace {what}", name, _WRITING, name)
     query = tuple(sorted({*_WRITING, "force"}))
@@ -199,6 +199,11 @@ def _subresource(kind: Kind, name: str) -> Iterator[Operation]:
     if name == "binding":
         body = name_of("Binding")
         yield Operation("post", "post", "create", f"create {what}", STATUS, _WRITING, body, (201,))
+    elif name == "eviction":
+        body = name_of("Eviction")
+        yield Operation("post", "post", "create", f"create {what}", STATUS, _WRITING, body, (201,))
+    elif name == "scale":
+        yield from _read_and_write(kind, what, name_of("Scale"))
     elif name == "finalize":
         yield Operation("put", "put", "replace", f"replace {what}", schema, _WRITING, schema)
     else:

@@ -153,11 +153,18 @@ def package(group: str, version: str = "v1") -> str:
 @functools.cache
 def _packages() -> dict[str, str]:
     """Say which package each type belongs to: that of the first kind that uses it."""
-    found: dict[str, str] = {}
+    found = {"PodTemplateSpec": package("")}
+    for kind in (kinds.SCALE, kinds.EVICTION):
+        found |= {shape.name: package(kind.group) for shape in _own(kind)}
     for kind in sorted(kinds.ALL, key=lambda kind: kind.group):
         for shape in _reachable(kind.shape, set()):
             found.setdefault(shape.name, package(kind.group, kind.version))
     return found
+
+
+def _own(kind: Kind) -> Iterator[Shape]:
+    """Yield the types that only this kind uses: those whose names begin with its own."""
+    return (shape for shape in _reachable(kind.shape, set()) if shape.name.startswith(kind.name))
 
 
 def _reachable(shape: Shape, seen: set[str]) -> Iterator[Shape]:

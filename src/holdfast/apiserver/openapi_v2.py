@@ -39,7 +39,7 @@ def document_protobuf() -> bytes:
 
 
 def _document() -> dict[str, Any]:
-    definitions = openapi_schemas.collect(kinds.ALL, openapi.extra_types(""), V2)
+    definitions = openapi_schemas.collect(kinds.ALL, (*openapi.extra_types(""), "Scale"), V2)
     definitions[f"{META}.Patch"] = openapi.PATCH_SCHEMA
     routes = (route for kind in kinds.ALL for route in openapi_paths.routes(kind))
     return {

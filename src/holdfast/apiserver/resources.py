@@ -23,7 +23,7 @@ import msgspec
 from holdfast.api import errors, fields, shapes, validation
 from holdfast.api.kinds import Kind
 from holdfast.api.managed.entries import Entry
-from holdfast.apiserver import deletion, ownership, strategies
+from holdfast.apiserver import deletion, ownership, strategies, tolerations
 from holdfast.apiserver.admission import Admission
 from holdfast.apiserver.options import DeleteOptions, WriteOptions
 from holdfast.kit import clock
@@ -52,11 +52,13 @@ def key_of(kind: Kind, name: str, namespace: str | None) -> str:
 
 
 class Resources:
-    """See the module's text."""
+    """See the module's text; `toleration_seconds` is what pods get for a node that was lost."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, *, toleration_seconds: int = tolerations.DEFAULT_SECONDS
+    ) -> None:
         self.store = store
-        self._admission = Admission(store)
+        self._admission = Admission(store, toleration_seconds)
         self._owners = ownership.Owners()
 
     # Reading
@@ -267,6 +269,7 @@ class Resources:
         strategies.received(kind, new)
         strategies.updated(kind, new, old)
         new = kind.shape.default(new)
+        strategies.counted(kind, new, old)
         if "status" in kind.subresources:
             if "status" in old:
                 new["status"] = old["status"]

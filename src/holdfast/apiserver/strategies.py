@@ -126,6 +126,16 @@ def _attachment_created(attachment: Object) -> None:
     attachment["status"] = {"attached": False}
 
 
+def _status_emptied(obj: Object) -> None:
+    kind = kinds.by_name(obj["apiVersion"], obj["kind"])
+    element = kind.shape.fields["status"].element if kind is not None else None
+    obj["status"] = element.decode({}) if element is not None else {}
+
+
+# Of these kinds, `metadata.generation` counts the changes of the spec.
+_COUNTED = frozenset({kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET})
+
+
 _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.CLAIM: _claim_created,
     kinds.VOLUME: _volume_created,
@@ -136,6 +146,9 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.RESOURCE_QUOTA: _status_dropped,
     kinds.SNAPSHOT: _status_dropped,
     kinds.SNAPSHOT_CONTENT: _status_dropped,
+    kinds.DEPLOYMENT: _status_emptied,
+    kinds.REPLICA_SET: _status_emptied,
+    kinds.STATEFUL_SET: _status_emptied,
 }
 _RECEIVED: dict[Kind, Callable[[Object], None]] = {
     kinds.SECRET: _secret_received,
@@ -163,6 +176,8 @@ def created(kind: Kind, obj: Object) -> None:
     prepare = _CREATED.get(kind)
     if prepare is not None:
         prepare(obj)
+    if kind in _COUNTED:
+        obj["metadata"]["generation"] = 1
 
 
 def updated(kind: Kind, obj: Object, old: Object) -> None:
@@ -170,6 +185,12 @@ def updated(kind: Kind, obj: Object, old: Object) -> None:
     prepare = _UPDATED.get(kind)
     if prepare is not None:
         prepare(obj, old)
+
+
+def counted(kind: Kind, obj: Object, old: Object) -> None:
+    """After a changed object is defaulted: a new spec is a new generation."""
+    if kind in _COUNTED and obj.get("spec") != old.get("spec"):
+        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
 def status_updated(kind: Kind, obj: Object, old: Object) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from holdfast.api import kinds
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import snapshot_cells, storage_cells, workload_cells
+from holdfast.apiserver import controller_cells, snapshot_cells, storage_cells, workload_cells
 from holdfast.apiserver.cells import AGE, Column, Object, column, label_text, name, since, wide
 
 Include = Literal["None", "Metadata", "Object"]
@@ -176,6 +176,10 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         kinds.SNAPSHOT: snapshot_cells.SNAPSHOT,
         kinds.POD: workload_cells.POD,
         kinds.NODE: workload_cells.NODE,
+        kinds.DEPLOYMENT: controller_cells.DEPLOYMENT,
+        kinds.REPLICA_SET: controller_cells.REPLICA_SET,
+        kinds.STATEFUL_SET: controller_cells.STATEFUL_SET,
+        kinds.CONTROLLER_REVISION: controller_cells.REVISION,
         kinds.NAMESPACE: (
             name("The namespace's name, unique in the cluster."),
             column(

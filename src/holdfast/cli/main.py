@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "down": ("holdfast.cli.down", "Stop it; volumes and their data stay."),
     "status": ("holdfast.cli.status", "Show whether it runs, what it serves and what is wrong."),
     "kubeconfig": ("holdfast.cli.kubeconfig", "Print the kubeconfig, or its path."),
+    "node": ("holdfast.cli.node", "List nodes; stop, start or cut off one."),
     "demo": ("holdfast.cli.demo", "Get a claim, a volume and a pod, and show them."),
 }
 
@@ -92,7 +93,7 @@ def _unknown_command(name: str) -> str:
 def _explain(error: BaseException) -> str | None:
     """Give the text of an error the user can act on, None for a defect."""
     from holdfast.backends import errors as backend_errors
-    from holdfast.server import address, config, kubeconfig, pki, rundir
+    from holdfast.server import address, config, kubeconfig, machines, pki, rundir
     from holdfast.store import errors as store_errors
 
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
@@ -102,6 +103,7 @@ def _explain(error: BaseException) -> str | None:
         address.AddressError,
         config.ConfigError,
         kubeconfig.KubeconfigError,
+        machines.NodesError,
         pki.PkiError,
         rundir.RunDirError,
         store_errors.StoreError,

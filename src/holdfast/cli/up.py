@@ -34,6 +34,13 @@ from holdfast.server import config, kubeconfig, rundir
 @click.option(
     "--node-name", metavar="NAME", help="Name of this machine's Node. Default: host name."
 )
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 64),
+    metavar="COUNT",
+    help="How many nodes this machine plays: NAME, NAME-2 and so on. "
+    "Default: as many as last time, one at first.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option("--log-level", type=click.Choice(config.LEVELS), help="Default: info.")
 @click.option("--log-format", type=click.Choice(config.FORMATS), help="Default: text.")
@@ -41,6 +48,7 @@ def command(
     data_dir: Path,
     listen: str | None,
     node_name: str | None,
+    nodes: int | None,
     detach: bool,
     log_level: str | None,
     log_format: str | None,
@@ -52,6 +60,7 @@ def command(
     given = {
         "listen": listen,
         "node_name": node_name,
+        "nodes": None if nodes is None else str(nodes),
         "log_level": log_level,
         "log_format": log_format,
     }

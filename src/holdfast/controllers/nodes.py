@@ -3,7 +3,8 @@
 The agent of a node renews a Lease in `kube-node-lease`. When it has not done so for
 40 s, the node's conditions become Unknown and it is tainted as unreachable, so that
 nothing new lands there; when the lease moves again, the agent itself reports its
-conditions and the taint goes. A node that says it is not ready is tainted likewise.
+conditions and the taint goes. A node that says it is not ready is tainted likewise. The pods of
+a lost node are marked as not ready, so that nobody counts on them.
 
 A lease's age is counted from when its change was seen here, never by comparing the
 node's clock with ours. The invariant: only the two taints below are ever touched.
@@ -15,8 +16,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.api import kinds, views
+from holdfast.api import errors, kinds, views
 from holdfast.controllers import conditions
+from holdfast.controllers.eviction import ON_NODE, on_node
 from holdfast.kit import clock
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
@@ -43,6 +45,8 @@ class NodeLifecycle:
         self._informers = informers
         self._nodes = informers.of(kinds.NODE)
         self._leases = informers.of(kinds.LEASE)
+        self._pods = informers.of(kinds.POD)
+        self._pods.add_index(ON_NODE, on_node)
         # When each node last gave a sign of life, on this machine's monotonic clock.
         self._seen: dict[str, float] = {}
         self._controller = Controller("nodes", self._reconcile)
@@ -82,6 +86,8 @@ class NodeLifecycle:
         if lost:
             obj = await self._mark_unknown(obj)
         await self._taint(obj, lost)
+        if lost:
+            await self._mark_pods(name)
         return Done if lost else After(self._grace - silent)
 
     async def _mark_unknown(self, obj: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +116,24 @@ class NodeLifecycle:
             written, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady"
         )
         return written
+
+    async def _mark_pods(self, node: str) -> None:
+        """Say of every pod on a lost node that it is not ready."""
+        for pod in list(self._pods.by(ON_NODE, node)):
+            given = pod.get("status", {}).get("conditions") or ()
+            if not any(c.get("type") == "Ready" and c.get("status") == "True" for c in given):
+                continue
+            meta = pod["metadata"]
+            made = conditions.made(pod, "Ready", "False", reason="NodeNotReady")
+            patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": made}
+            try:
+                written = await self._client.patch(
+                    kinds.POD, meta["name"], patch, meta["namespace"], subresource="status"
+                )
+            except errors.NotFound:
+                continue
+            self._pods.observe(written)
+            self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
 
     async def _taint(self, obj: dict[str, Any], lost: bool) -> None:
         """Make the node carry exactly the life-cycle taint that its state asks for."""

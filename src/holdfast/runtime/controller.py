@@ -57,6 +57,7 @@ class Controller:
         self._dirty: set[Hashable] = set()
         self._processing: set[Hashable] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        self._ended = False
         self.failures = 0
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class Controller:
 
     def enqueue(self, key: Hashable) -> None:
         """Have the key reconciled soon; once, however often it is asked for."""
-        if key in self._dirty:
+        if key in self._dirty or self._ended:
             return
         self._dirty.add(key)
         if key not in self._processing:
@@ -92,6 +93,8 @@ class Controller:
                 for _ in range(self._workers):
                     group.create_task(self._work())
         finally:
+            # Its handlers may stay subscribed; what they note from now on nobody would do.
+            self._ended = True
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()

@@ -7,22 +7,24 @@ controllers their client, the node agent its backends. Reading this module is re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from holdfast.apiserver.inprocess import InProcessClient
-from holdfast.apiserver.podstreams import Runners
+from holdfast.apiserver.podstreams import PodRunner, Runners
 from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
+from holdfast.backends.local.fleet import LocalFleet
 from holdfast.backends.local.node_side import LocalNodeSide
 from holdfast.backends.protocol import NodeSide
 from holdfast.controllers import (
     attaching,
     binding,
     ephemeral,
+    eviction,
     expanding,
     garbage,
     provisioning,
@@ -32,14 +34,18 @@ from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
 from holdfast.controllers.nodes import NodeLifecycle
+from holdfast.controllers.podgc import PodRemoval
 from holdfast.controllers.protection import Protection
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.quotas import QuotaStatus
 from holdfast.controllers.reclaiming import Reclaimer
 from holdfast.controllers.scheduling.scheduler import Scheduler
+from holdfast.controllers.workloads import deployments, replicasets, statefulsets
+from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
-from holdfast.server import config
+from holdfast.server import config, machines
+from holdfast.server.machines import Machines
 
 Run = Callable[[], Awaitable[None]]
 
@@ -51,6 +57,7 @@ class ControlPlane:
     informers: Informers
     components: tuple[Run, ...]
     runners: Runners
+    machines: Machines
     close: Callable[[], Awaitable[None]]
 
 
@@ -76,8 +83,26 @@ def control_plane(
     as_kubelet = client.named("kubelet")
     as_provisioner = client.named("csi-provisioner")
     informers = Informers(client)
-    node = settings.node_name
-    local = LocalBackend(volumes_directory(settings.data_dir), node)
+    count = settings.nodes.count or machines.remembered(settings.data_dir).count
+    nodes = machines.names(settings.node_name, count)
+    grace = settings.nodes.grace_seconds
+
+    def build_agent(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
+        return NodeAgent(
+            link,
+            caches,
+            recorder,
+            node_name=node,
+            root=settings.data_dir / "nodes" / node,
+            node_sides={"local": LocalNodeSide(), **extra_sides},
+            # Containers see the machine's files, but not the keys and data of Holdfast itself.
+            hidden=(str(settings.data_dir),),
+            # Four renewals have to be missed before a node counts as lost.
+            renew_seconds=min(10.0, grace / 4),
+        )
+
+    fleet = Machines(settings.data_dir, nodes, as_kubelet, informers, build_agent)
+    local = _local_backend(settings.data_dir, nodes, fleet)
     served = {
         name: Served(entry, local)
         for name, entry in registry.PROVISIONERS.items()
@@ -87,7 +112,6 @@ def control_plane(
     provisioners = Provisioners(served)
     volume_events = Recorder(client, binding.COMPONENT)
     scheduler_events = Recorder(as_scheduler, "default-scheduler")
-    kubelet_events = Recorder(as_kubelet, "kubelet", node)
     node_events = Recorder(client, "node-controller")
     by_provisioner = {
         name: volume_events if entry.in_tree else Recorder(as_provisioner, name)
@@ -97,20 +121,16 @@ def control_plane(
     recorders = {
         volume_events,
         scheduler_events,
-        kubelet_events,
         node_events,
         *by_provisioner.values(),
     }
-    agent = NodeAgent(
-        as_kubelet,
-        informers,
-        kubelet_events,
-        node_name=node,
-        root=settings.data_dir / "nodes" / node,
-        node_sides={"local": LocalNodeSide(), **extra_sides},
-        # Containers see the machine's files, but not the keys and data of Holdfast itself.
-        hidden=(str(settings.data_dir),),
-    )
+    workload_events = {
+        component: Recorder(client, component)
+        for component in (deployments.COMPONENT, replicasets.COMPONENT, statefulsets.COMPONENT)
+    }
+    recorders.update(workload_events.values())
+    eviction_events = Recorder(client, eviction.COMPONENT)
+    recorders.add(eviction_events)
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
@@ -120,13 +140,18 @@ def control_plane(
         provisioning.Deleter(as_provisioner, informers, by_provisioner, provisioners).run,
         Protection(client, informers).run,
         Scheduler(as_scheduler, informers, scheduler_events).run,
-        agent.run,
+        fleet.run,
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,
-        NodeLifecycle(client, informers, node_events).run,
+        NodeLifecycle(client, informers, node_events, grace=grace).run,
+        eviction.TaintEviction(client, informers, eviction_events).run,
+        PodRemoval(client, informers, node_events, quarantine=min(40.0, grace)).run,
+        deployments.Deployments(client, informers, workload_events[deployments.COMPONENT]).run,
+        replicasets.ReplicaSets(client, informers, workload_events[replicasets.COMPONENT]).run,
+        statefulsets.StatefulSets(client, informers, workload_events[statefulsets.COMPONENT]).run,
         *_advanced(client, informers, by_provisioner, provisioners),
     )
-    return ControlPlane(informers, components, {node: agent.runner()}, local.close)
+    return ControlPlane(informers, components, _Reachable(fleet), fleet, local.close)
 
 
 def _advanced(
@@ -160,3 +185,37 @@ def _advanced(
         ephemeral.EphemeralClaims(client, informers, ephemeral_events).run,
         garbage.GarbageCollector(client, informers, garbage_events).run,
     )
+
+
+class _Reachable(Mapping[str, PodRunner]):
+    """What runs containers on each node that can be reached now, for logs and exec."""
+
+    def __init__(self, fleet: Machines) -> None:
+        self._fleet = fleet
+
+    def __getitem__(self, name: str) -> PodRunner:
+        agent = self._fleet.agent(name)
+        if not isinstance(agent, NodeAgent):
+            raise KeyError(name)
+        return agent.runner()
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._fleet.states if self._fleet.agent(name) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _local_backend(
+    data_dir: Path, nodes: tuple[str, ...], fleet: Machines
+) -> LocalBackend | LocalFleet:
+    """Make the local backend of one node, or that of several with a directory for each."""
+    first, *others = nodes
+    backend = LocalBackend(volumes_directory(data_dir), first)
+    if not others:
+        return backend
+    members = {first: backend}
+    for name in others:
+        root = data_dir / "nodes" / name / "volumes"
+        members[name] = LocalBackend(root, name, suffix=f".{name}")
+    return LocalFleet(members, fleet.refusal)

@@ -11,6 +11,10 @@ file holds what a flag can say::
     [log]
     level = "info"
     format = "json"
+    [nodes]
+    count = 3
+    grace_seconds = 40
+    toleration_seconds = 300
 
 Invariant: a `Config` that exists is valid. An unknown key or an impossible
 value is a `ConfigError` that names the place and what would be accepted, so
@@ -42,7 +46,9 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "listen": ("address",),
     "node": ("name",),
     "log": ("level", "format"),
+    "nodes": ("count", "grace_seconds", "toleration_seconds"),
 }
+_NUMBERS = ("nodes",)
 
 
 class ConfigError(Exception):
@@ -71,6 +77,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Nodes:
+    """How many nodes this machine plays, and how patient Kubernetes is with a lost one."""
+
+    count: int | None = None  # None: as many as last time, one at first
+    grace_seconds: float = 40.0  # a node that is silent for so long is lost
+    toleration_seconds: int = 300  # pods leave a lost node after so long, unless they say otherwise
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything one `holdfast up` needs to know."""
 
@@ -78,6 +93,7 @@ class Config:
     node_name: str  # name of the Node object for this machine, a DNS-1123 label or subdomain
     listen: Listen = field(default_factory=Listen)
     log: Log = field(default_factory=Log)
+    nodes: Nodes = field(default_factory=Nodes)
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -119,6 +135,7 @@ def load(
     node_name: str | None = None,
     log_level: str | None = None,
     log_format: str | None = None,
+    nodes: str | None = None,
 ) -> Config:
     """Join defaults, the file in ``data_dir`` and the given settings (None: not given)."""
     path = data_dir / FILE_NAME
@@ -128,6 +145,9 @@ def load(
         ("node", "name"): node_name,
         ("log", "level"): log_level,
         ("log", "format"): log_format,
+        ("nodes", "count"): nodes,
+        ("nodes", "grace_seconds"): None,
+        ("nodes", "toleration_seconds"): None,
     }
 
     def setting(section: str, key: str) -> tuple[str | None, str]:
@@ -145,7 +165,32 @@ def load(
             _choice(*setting("log", "level"), LEVELS, "info"),
             "json" if _choice(*setting("log", "format"), FORMATS, "text") == "json" else "text",
         ),
+        nodes=Nodes(
+            _whole(*setting("nodes", "count"), 1, None),
+            _number(*setting("nodes", "grace_seconds"), 0.1, 40.0),
+            _whole(*setting("nodes", "toleration_seconds"), 0, 300) or 0,
+        ),
     )
+
+
+def _number(value: str | None, where: str, least: float, default: float) -> float:
+    if value is None:
+        return default
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if not least <= found < 1e9:
+        raise ConfigError(f"{where}{value!r} is no number of at least {least:g}")
+    return found
+
+
+def _whole(value: str | None, where: str, least: int, default: int | None) -> int | None:
+    if value is None:
+        return default
+    if not value.isascii() or not value.isdigit() or not least <= int(value) < 1 << 31:
+        raise ConfigError(f"{where}{value!r} is no whole number of at least {least}")
+    return int(value)
 
 
 def _located(where: str, address: str) -> Listen:
@@ -174,10 +219,17 @@ def _read(path: Path) -> dict[tuple[str, str], str]:
         for key, value in content.items():
             if key not in _KNOWN[section]:
                 raise _unknown(path, f"{section}.{key}", _dotted(section))
-            if not isinstance(value, str):
-                raise ConfigError(f"{path}: {section}.{key}: {value!r} is not a string")
-            settings[section, key] = value
+            settings[section, key] = _text(f"{path}: {section}.{key}: ", section, value)
     return settings
+
+
+def _text(where: str, section: str, value: object) -> str:
+    """Give a value as it would stand on the command line."""
+    if section in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}{value!r} is not a string")
+    return value
 
 
 def _dotted(section: str) -> tuple[str, ...]:

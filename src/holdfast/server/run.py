@@ -18,7 +18,7 @@ from holdfast.apiserver.http import Api
 from holdfast.apiserver.metrics import Metrics
 from holdfast.apiserver.resources import Resources
 from holdfast.kit import clock
-from holdfast.server import address, assemble, bootstrap, config, kubeconfig, pki, rundir
+from holdfast.server import address, assemble, bootstrap, config, control, kubeconfig, pki, rundir
 from holdfast.store import errors as store_errors
 from holdfast.store.log import Store
 
@@ -52,7 +52,7 @@ async def _serve(
     kubeconfig.write(kubeconfig.path_in(settings.data_dir), access)
     if not address.is_loopback(sock):
         log.warning("the API is reachable from other machines", extra={"url": url})
-    resources = Resources(store)
+    resources = Resources(store, toleration_seconds=settings.nodes.toleration_seconds)
     await bootstrap.prepare(resources)
     users = {token.token: token.user for token in keys.tokens}
     plane = assemble.control_plane(settings, resources)
@@ -69,6 +69,7 @@ async def _serve(
             group.create_task(plane.informers.run())
             for component in plane.components:
                 group.create_task(_running(component))
+            group.create_task(control.serve(settings.data_dir, plane.machines))
             group.create_task(_compact(store))
             ready(_info(settings, url))
     finally:

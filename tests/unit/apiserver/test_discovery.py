@@ -130,7 +130,7 @@ def test_a_group_is_described_like_in_the_list_of_groups() -> None:
 
 
 def test_what_is_not_served_is_none() -> None:
-    assert discovery.group("apps") is None
+    assert discovery.group("batch") is None
     assert discovery.group("") is None
     assert discovery.resources("storage.k8s.io", "v1beta1") is None
 

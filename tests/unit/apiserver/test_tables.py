@@ -42,6 +42,10 @@ COLUMNS = [
     (kinds.SNAPSHOT_CLASS, "Name, Driver, DeletionPolicy, Age"),
     (kinds.SNAPSHOT_CONTENT, "Name, ReadyToUse, RestoreSize, DeletionPolicy, Driver, VolumeSnapshotClass, VolumeSnapshot, VolumeSnapshotNamespace, Age"),
     (kinds.SNAPSHOT, "Name, ReadyToUse, SourcePVC, SourceSnapshotContent, RestoreSize, SnapshotClass, SnapshotContent, CreationTime, Age"),
+    (kinds.DEPLOYMENT, "Name, Ready, Up-to-date, Available, Age | Containers, Images, Selector"),
+    (kinds.REPLICA_SET, "Name, Desired, Current, Ready, Age | Containers, Images, Selector"),
+    (kinds.STATEFUL_SET, "Name, Ready, Age | Containers, Images"),
+    (kinds.CONTROLLER_REVISION, "Name, Controller, Revision, Age"),
 ]  # fmt: skip
 
 

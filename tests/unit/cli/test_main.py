@@ -69,10 +69,10 @@ def test_wrong_usage_ends_as_two(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bad_setting_is_one_line_and_ends_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "holdfast.toml").write_text("[nodes]\n")
+    (tmp_path / "holdfast.toml").write_text("[nodez]\n")
     assert main.main(["up"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"Error: {tmp_path}/holdfast.toml: unknown key nodes")
+    assert error.startswith(f"Error: {tmp_path}/holdfast.toml: unknown key nodez")
     assert error.count("\n") == 1
 
 

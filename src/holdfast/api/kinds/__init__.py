@@ -95,7 +95,7 @@ POD: Final = Kind(
     plural="pods",
     namespaced=True,
     short_names=("po",),
-    subresources=("attach", "binding", "exec", "log", "status"),
+    subresources=("attach", "binding", "eviction", "exec", "log", "status"),
     categories=("all",),
     field_selectors=(
         "spec.hostNetwork",
@@ -264,6 +264,44 @@ SNAPSHOT: Final = Kind(
     short_names=("vs",),
     subresources=("status",),
 )
+DEPLOYMENT: Final = Kind(
+    group="apps",
+    version="v1",
+    name="Deployment",
+    plural="deployments",
+    namespaced=True,
+    short_names=("deploy",),
+    subresources=("scale", "status"),
+    categories=("all",),
+)
+REPLICA_SET: Final = Kind(
+    group="apps",
+    version="v1",
+    name="ReplicaSet",
+    plural="replicasets",
+    namespaced=True,
+    short_names=("rs",),
+    subresources=("scale", "status"),
+    categories=("all",),
+    field_selectors=("status.replicas",),
+)
+STATEFUL_SET: Final = Kind(
+    group="apps",
+    version="v1",
+    name="StatefulSet",
+    plural="statefulsets",
+    namespaced=True,
+    short_names=("sts",),
+    subresources=("scale", "status"),
+    categories=("all",),
+)
+CONTROLLER_REVISION: Final = Kind(
+    group="apps",
+    version="v1",
+    name="ControllerRevision",
+    plural="controllerrevisions",
+    namespaced=True,
+)
 
 ALL: Final = (
     NAMESPACE,
@@ -286,6 +324,18 @@ ALL: Final = (
     SNAPSHOT_CLASS,
     SNAPSHOT_CONTENT,
     SNAPSHOT,
+    DEPLOYMENT,
+    REPLICA_SET,
+    STATEFUL_SET,
+    CONTROLLER_REVISION,
+)
+
+# What travels through subresources and is not stored.
+SCALE: Final = Kind(
+    group="autoscaling", version="v1", name="Scale", plural="scales", namespaced=True
+)
+EVICTION: Final = Kind(
+    group="policy", version="v1", name="Eviction", plural="evictions", namespaced=True
 )
 
 _BY_PATH: Final = MappingProxyType({(k.group, k.version, k.plural): k for k in ALL})

@@ -33,6 +33,12 @@ from holdfast.api.validation.snapshots import (
     SnapshotRules,
 )
 from holdfast.api.validation.volumes import VolumeRules
+from holdfast.api.validation.workloads import (
+    DeploymentRules,
+    ReplicaSetRules,
+    RevisionRules,
+    StatefulSetRules,
+)
 
 __all__ = ["RULES", "Rules", "of"]
 
@@ -58,6 +64,10 @@ RULES: Final[Mapping[Kind, Rules]] = MappingProxyType(
         kinds.SNAPSHOT_CLASS: SnapshotClassRules(),
         kinds.SNAPSHOT_CONTENT: SnapshotContentRules(),
         kinds.SNAPSHOT: SnapshotRules(),
+        kinds.DEPLOYMENT: DeploymentRules(),
+        kinds.REPLICA_SET: ReplicaSetRules(),
+        kinds.STATEFUL_SET: StatefulSetRules(),
+        kinds.CONTROLLER_REVISION: RevisionRules(),
     }
 )
 

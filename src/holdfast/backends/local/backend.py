@@ -48,10 +48,11 @@ class LocalBackend:
         root: Path,
         node_name: str,
         *,
+        suffix: str = "",
         loop_refusal: Callable[[], str] = images.loop_refusal,
     ) -> None:
         self._node = node_name
-        self._roots = Roots(root.absolute())
+        self._roots = Roots(root.absolute(), suffix)
         self._shelf = Shelf(self._roots, loop_refusal)
         self._loop_refusal = loop_refusal
         self._locks = KeyedLocks()

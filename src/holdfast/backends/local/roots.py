@@ -24,10 +24,15 @@ SNAPSHOTS = ".snapshots"
 
 
 class Roots:
-    """All roots of one backend; safe for threads."""
+    """All roots of one backend; safe for threads.
 
-    def __init__(self, default: Path) -> None:
+    `suffix` is appended to the directories that classes name: several nodes on one machine have
+    the same `path` in a class, and each its own directory for it.
+    """
+
+    def __init__(self, default: Path, suffix: str = "") -> None:
         self.default = default
+        self._suffix = suffix
         self._lock = threading.Lock()
         self._ready: set[Path] = set()
         self._known: tuple[Path, ...] | None = None
@@ -39,7 +44,7 @@ class Roots:
 
     def prepare(self, path: Path | None) -> Path:
         """Return the root for `path` (None = the default), which exists after this."""
-        root = path or self.default
+        root = self.default if path is None else Path(f"{path}{self._suffix}")
         if root in self._ready:
             return root
         with self._lock:

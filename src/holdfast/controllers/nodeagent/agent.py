@@ -28,7 +28,7 @@ from holdfast.controllers.nodeagent import (
     subpaths,
 )
 from holdfast.controllers.nodeagent.podrunner import PodRunner
-from holdfast.controllers.nodeagent.registration import Registration
+from holdfast.controllers.nodeagent.registration import RENEW_SECONDS, Registration
 from holdfast.controllers.nodeagent.running import PodContainers
 from holdfast.controllers.nodeagent.states import COMMANDS_RUN
 from holdfast.kit.backoff import Backoff
@@ -61,6 +61,7 @@ class NodeAgent:
         root: Path,
         node_sides: Mapping[str, NodeSide],
         hidden: tuple[str, ...] = (),
+        renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         self._client = client
         self._informers = informers
@@ -70,7 +71,9 @@ class NodeAgent:
         self._pods = informers.of(kinds.POD)
         self._pods.add_index(f"{BY_UID}/{node_name}", self._uid_here)
         self._pods.add_index(f"{BY_CLAIM}/{node_name}", self._claims_here)
-        self._registration = Registration(client, informers, node_name, root)
+        self._registration = Registration(
+            client, informers, node_name, root, renew_seconds=renew_seconds
+        )
         self._resolver = resolving.Resolver(client, informers, node_sides)
         self._volumes = mounting.PodVolumes(root, node_sides)
         self._sides = node_sides
@@ -106,6 +109,16 @@ class NodeAgent:
             group.create_task(self._growth.run())
             group.create_task(self._run.run())
             group.create_task(self._controller.run())
+
+    async def power_off(self) -> None:
+        """Leave the node as a power cut does: nothing runs, nothing is mounted, disks keep all.
+
+        To be called when `run` has ended. What pods had on disk is remembered, so that an agent
+        that starts here later mounts it again.
+        """
+        await self._run.kill_all()
+        await self._volumes.load()
+        await self._volumes.drop()
 
     # --- one pod --------------------------------------------------------------
 

@@ -237,6 +237,27 @@ class PodVolumes:
         if not users:
             self._users.pop(record.title, None)
 
+    async def drop(self) -> None:
+        """Unmount everything of every pod and keep the records: the next start mounts it again."""
+        for uid, records in list(self._known.items()):
+            for record in list(records.values()):
+                await self._drop(uid, record)
+
+    async def _drop(self, uid: str, record: Record) -> None:
+        key: Key = record.title if record.how == "staged" else (uid, record.entry)
+        async with self._translated(record.title), self._locks.hold(key):
+            target = self._records.mount(uid, record)
+            if record.how == "directory":
+                return
+            await asyncio.to_thread(self._records.unfinish, uid, record)
+            if record.how == "staged":
+                await self._volumes.unpublish(target)
+                await self._release(uid, record)
+            elif record.how == "bound" and record.handle is not None:
+                await self._volumes.unstage(record.handle, self._side(record.side), target)
+            elif record.how == "memory":
+                await asyncio.to_thread(mounts.unmount, target)
+
     def _side(self, name: str) -> NodeSide:
         side = self._sides.get(name)
         if side is None:

@@ -47,7 +47,16 @@ HEALTHY = (
 class Registration:
     """Keeps the node's objects as they should be."""
 
-    def __init__(self, client: Client, informers: Informers, node: str, root: Path) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        node: str,
+        root: Path,
+        *,
+        renew_seconds: float = RENEW_SECONDS,
+    ) -> None:
+        self._renew_seconds = renew_seconds
         self._client = client
         self._nodes = informers.of(kinds.NODE)
         self._node = node
@@ -87,7 +96,7 @@ class Registration:
                 await self._renew()
             except errors.StatusError as error:
                 log.warning("lease not renewed", extra={"node": self._node, "error": str(error)})
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
 
     async def _keep_node(self) -> None:
         while True:

@@ -76,10 +76,11 @@ def explain(reasons: Iterable[str], nodes: int) -> str:
 
 
 def _tolerates(tolerations: Sequence[views.Toleration], taint: views.Taint) -> bool:
-    return any(_covers(toleration, taint) for toleration in tolerations)
+    return any(covers(toleration, taint) for toleration in tolerations)
 
 
-def _covers(toleration: views.Toleration, taint: views.Taint) -> bool:
+def covers(toleration: views.Toleration, taint: views.Taint) -> bool:
+    """Whether a toleration is about a taint, for however long."""
     if toleration.effect and toleration.effect != taint.effect:
         return False
     if toleration.key and toleration.key != taint.key:
