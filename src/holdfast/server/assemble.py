@@ -83,26 +83,8 @@ def control_plane(
     as_kubelet = client.named("kubelet")
     as_provisioner = client.named("csi-provisioner")
     informers = Informers(client)
-    count = settings.nodes.count or machines.remembered(settings.data_dir).count
-    nodes = machines.names(settings.node_name, count)
-    grace = settings.nodes.grace_seconds
-
-    def build_agent(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
-        return NodeAgent(
-            link,
-            caches,
-            recorder,
-            node_name=node,
-            root=settings.data_dir / "nodes" / node,
-            node_sides={"local": LocalNodeSide(), **extra_sides},
-            # Containers see the machine's files, but not the keys and data of Holdfast itself.
-            hidden=(str(settings.data_dir),),
-            # Four renewals have to be missed before a node counts as lost.
-            renew_seconds=min(10.0, grace / 4),
-        )
-
-    fleet = Machines(settings.data_dir, nodes, as_kubelet, informers, build_agent)
-    local = _local_backend(settings.data_dir, nodes, fleet)
+    fleet = _machines(settings, as_kubelet, informers, extra_sides)
+    local = _local_backend(settings.data_dir, tuple(fleet.states), fleet)
     served = {
         name: Served(entry, local)
         for name, entry in registry.PROVISIONERS.items()
@@ -124,13 +106,6 @@ def control_plane(
         node_events,
         *by_provisioner.values(),
     }
-    workload_events = {
-        component: Recorder(client, component)
-        for component in (deployments.COMPONENT, replicasets.COMPONENT, statefulsets.COMPONENT)
-    }
-    recorders.update(workload_events.values())
-    eviction_events = Recorder(client, eviction.COMPONENT)
-    recorders.add(eviction_events)
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,
@@ -143,15 +118,65 @@ def control_plane(
         fleet.run,
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,
-        NodeLifecycle(client, informers, node_events, grace=grace).run,
-        eviction.TaintEviction(client, informers, eviction_events).run,
-        PodRemoval(client, informers, node_events, quarantine=min(40.0, grace)).run,
-        deployments.Deployments(client, informers, workload_events[deployments.COMPONENT]).run,
-        replicasets.ReplicaSets(client, informers, workload_events[replicasets.COMPONENT]).run,
-        statefulsets.StatefulSets(client, informers, workload_events[statefulsets.COMPONENT]).run,
+        *_node_loss(client, informers, node_events, settings.nodes.grace_seconds),
+        *_workloads(client, informers),
         *_advanced(client, informers, by_provisioner, provisioners),
     )
     return ControlPlane(informers, components, _Reachable(fleet), fleet, local.close)
+
+
+def _machines(
+    settings: config.Config,
+    client: Client,
+    informers: Informers,
+    extra_sides: Mapping[str, NodeSide],
+) -> Machines:
+    """The nodes this machine plays, each with an agent and a directory of its own."""
+    count = settings.nodes.count or machines.remembered(settings.data_dir).count
+
+    def build(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
+        return NodeAgent(
+            link,
+            caches,
+            recorder,
+            node_name=node,
+            root=settings.data_dir / "nodes" / node,
+            node_sides={"local": LocalNodeSide(), **extra_sides},
+            # Containers see the machine's files, but not the keys and data of Holdfast itself.
+            hidden=(str(settings.data_dir),),
+            # Four renewals have to be missed before a node counts as lost.
+            renew_seconds=min(10.0, settings.nodes.grace_seconds / 4),
+        )
+
+    names = machines.names(settings.node_name, count)
+    return Machines(settings.data_dir, names, client, informers, build)
+
+
+def _node_loss(
+    client: Client, informers: Informers, events: Recorder, grace: float
+) -> tuple[Run, ...]:
+    """What happens when nobody hears from a node for `grace` seconds."""
+    eviction_events = Recorder(client, eviction.COMPONENT)
+    return (
+        eviction_events.run,
+        NodeLifecycle(client, informers, events, grace=grace).run,
+        eviction.TaintEviction(client, informers, eviction_events).run,
+        PodRemoval(client, informers, events, quarantine=min(40.0, grace)).run,
+    )
+
+
+def _workloads(client: Client, informers: Informers) -> tuple[Run, ...]:
+    """What keeps a number of pods running."""
+    parts = (
+        (deployments.Deployments, deployments.COMPONENT),
+        (replicasets.ReplicaSets, replicasets.COMPONENT),
+        (statefulsets.StatefulSets, statefulsets.COMPONENT),
+    )
+    made: list[Run] = []
+    for component, name in parts:
+        events = Recorder(client, name)
+        made += [events.run, component(client, informers, events).run]
+    return tuple(made)
 
 
 def _advanced(
