@@ -112,7 +112,7 @@ class Resources:
         self._place(kind, meta, namespace)
         for field in _FIXED:
             meta.pop(field, None)
-        meta["uid"] = str(uuid.uuid4())
+        meta["uid"] = _new_uid()
         meta["creationTimestamp"] = clock.rfc3339(clock.now())
         generated = "name" not in meta and bool(meta.get("generateName"))
         if generated:
@@ -349,6 +349,12 @@ class Resources:
             return await staged
         except store_errors.StoreError as error:
             raise errors.InternalError.of(str(error)) from error
+
+
+def _new_uid() -> str:
+    # Unique, not secret: the operating system's generator would give up the interpreter's lock
+    # on every call, for a thread of a backend to take.
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def _stamp(obj: Object, revision: int) -> tuple[bytes, Object]:

@@ -90,6 +90,8 @@ class Binder:
                 self._offers.enqueue(volume)
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is not None and _same_to_the_binder(old, new):
+            return
         obj = new or old
         assert obj is not None
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
@@ -187,3 +189,15 @@ def _finished(pod: Object) -> bool:
 def _volume_named(claim: Object) -> Iterable[str]:
     name = claim["spec"].get("volumeName")
     return (name,) if name else ()
+
+
+def _same_to_the_binder(old: Object, new: Object) -> bool:
+    """Whether only what the binder does not read has changed, such as finalizers."""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        old["spec"] == new["spec"]
+        and old.get("status") == new.get("status")
+        and before.get("annotations") == after.get("annotations")
+        and before["uid"] == after["uid"]
+        and ("deletionTimestamp" in before) == ("deletionTimestamp" in after)
+    )

@@ -202,7 +202,9 @@ class ClaimReconciler:
             return
         external = self._provisioners.migrated(name)
         extra = {MIGRATED_TO: external} if external != name else {}
-        obj = await self._annotate(obj, claim, extra, external)
+        if await self._annotate(obj, claim, extra, external) is not obj:
+            # The write brings the claim back here: told once, not with every step.
+            return
         self._recorder.event(
             obj,
             "Normal",
