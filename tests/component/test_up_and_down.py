@@ -275,7 +275,7 @@ def test_down_with_unmount_leaves_nothing_in_use_and_loses_nothing(
 
     done = running.holdfast("down", "--unmount")
 
-    assert "took away" in done.stdout
+    assert "mounts taken away" in done.stdout
     assert not running.mounts()
     assert not running.loops()
     assert (kept / "file").read_text() == "the host's"

@@ -49,8 +49,8 @@ def _release(data_dir: Path) -> None:
         for node in sorted((data_dir / "nodes").glob("*")):
             done = asyncio.run(releasing.release(node))
             terminal.say(
-                f"Node {node.name}: ended {done.containers} containers, "
-                f"took away {done.mounts} mounts."
+                f"Node {node.name}: containers ended {done.containers}, "
+                f"mounts taken away {done.mounts}."
             )
 
 
