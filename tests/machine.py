@@ -108,9 +108,9 @@ class Machine:
         eventually(self._ready, 30, "holdfast up is ready")
         return self
 
-    def stop(self) -> int:
-        """Stop it as Ctrl-C does and return the exit code."""
-        return self._end(signal.SIGINT)
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it with one signal, as Ctrl-C does, and return the exit code."""
+        return self._end(number)
 
     def kill(self) -> int:
         """Kill it without warning."""

@@ -48,8 +48,7 @@ def test_kubectl_works_with_the_printed_kubeconfig(running: machine.Machine) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_cleanly(running: machine.Machine, number: signal.Signals) -> None:
-    os.kill(running.pid, number)
-    assert running.stop() == 0
+    assert running.stop(number) == 0
     assert "volumes and their data are unchanged" in running.log.read_text()
     assert "Traceback" not in running.log.read_text()
     assert not (running.data_dir / "run.json").exists()
