@@ -31,6 +31,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 STDERR_LINES_SHOWN = 5
 REAP_SECONDS = 5.0
@@ -186,6 +187,7 @@ def spawn(
     # First out of the way, then into place: a target may be the number of a source.
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _HIGH) for each in inherit]
     actions += [(os.POSIX_SPAWN_DUP2, each, 3 + index) for index, each in enumerate(high)]
+    _keep_from_children()
     try:
         pid = os.posix_spawn(
             program,
@@ -202,6 +204,15 @@ def spawn(
         for each in high:
             os.close(each)
     return Child(pid)
+
+
+def _keep_from_children() -> None:
+    """Mark what this process was started with: Python marks only what it opens itself."""
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        # One of them is the directory that was being listed, closed by now.
+        with contextlib.suppress(OSError):
+            if number > 2 and os.get_inheritable(number):
+                os.set_inheritable(number, False)
 
 
 def _stream(number: int, stream: int | None) -> tuple[int, ...] | tuple[int, int, str, int, int]:
