@@ -7,8 +7,12 @@ missing program fails them; any other run skips them and says so.
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,16 +35,50 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(not_selected)
         elif "root" in item.keywords and os.geteuid() != 0:
             item.add_marker(without_root)
+        for mark in item.iter_markers("kubectl"):
+            item.add_marker(_unless_kubectl(mark.args[0]))
+        for mark in item.iter_markers("program"):
+            item.add_marker(_unless_program(mark.args[0]))
+
+
+def _unless_program(name: str) -> pytest.MarkDecorator:
+    """Skip where a program is missing; `make setup` installs it where it may."""
+    missing = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None
+    return pytest.mark.skipif(missing, reason=f"{name} is not installed")
+
+
+def _unless_kubectl(wanted: str) -> pytest.MarkDecorator:
+    """Skip where the only kubectl is older than what the test is about."""
+    found = _kubectl_version()
+    newer = tuple(map(int, wanted.split("."))) <= found
+    reason = f"needs kubectl {wanted}, this is {'.'.join(map(str, found)) or 'none'}"
+    return pytest.mark.skipif(bool(found) and not newer, reason=reason)
+
+
+@functools.cache
+def _kubectl_version() -> tuple[int, ...]:
+    path = _find_kubectl()
+    if path is None:
+        return ()
+    argv = [str(path), "version", "--client", "-o", "json"]
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=True)
+    version = json.loads(done.stdout)["clientVersion"]["gitVersion"]
+    found = re.match(r"v(\d+)\.(\d+)", version)
+    assert found, f"{path} names its version {version!r}"
+    return tuple(map(int, found.groups()))
+
+
+def _find_kubectl() -> Path | None:
+    beside_python = Path(sys.executable).parent / "kubectl"
+    candidates = (os.environ.get("HOLDFAST_KUBECTL"), shutil.which("kubectl"), beside_python)
+    return next((Path(each) for each in candidates if each and Path(each).is_file()), None)
 
 
 @pytest.fixture(scope="session")
 def kubectl_path() -> Path:
     """The real kubectl: $HOLDFAST_KUBECTL, the machine's, or the one `make setup` unpacked."""
-    beside_python = Path(sys.executable).parent / "kubectl"
-    candidates = (os.environ.get("HOLDFAST_KUBECTL"), shutil.which("kubectl"), beside_python)
-    for candidate in candidates:
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
+    if found := _find_kubectl():
+        return found
     pytest.fail("kubectl is missing: run `make setup`, or name one in HOLDFAST_KUBECTL")
 
 

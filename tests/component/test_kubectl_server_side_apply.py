@@ -9,6 +9,8 @@ import pytest
 
 import machine
 
+pytestmark = pytest.mark.kubectl("1.31")
+
 Object = dict[str, Any]
 
 

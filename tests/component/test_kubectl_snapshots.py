@@ -9,7 +9,7 @@ import pytest
 
 import machine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kubectl("1.24")]
 
 Object = dict[str, Any]
 

@@ -184,6 +184,7 @@ def test_describe(shared: Machine, kind: str, name: str, lines: list[str]) -> No
         assert line in text
 
 
+@pytest.mark.kubectl("1.31")
 def test_explain(shared: Machine) -> None:
     text = shared.kubectl("explain", "pvc.spec.resources")
     assert "KIND:       PersistentVolumeClaim" in text
@@ -196,6 +197,7 @@ def test_explain(shared: Machine) -> None:
 # create
 
 
+@pytest.mark.kubectl("1.31")
 def test_create_from_a_file(shared: Machine) -> None:
     text = json.dumps(_config("made"))
     assert shared.kubectl("create", "-f", "-", stdin=text) == "configmap/made created\n"
@@ -328,6 +330,7 @@ def test_patch(shared: Machine, type: str, patch: str) -> None:
     assert shared.kubectl(*arguments) == f"configmap/{name} patched (no change)\n"
 
 
+@pytest.mark.kubectl("1.31")
 def test_patch_of_the_status(shared: Machine) -> None:
     shared.apply(_named(VOLUME | {"spec": VOLUME["spec"] | {"storageClassName": "x"}}, "pv-patch"))
     shared.wait_for_phase("pv", "pv-patch", "Available")
@@ -390,6 +393,7 @@ def test_delete_waits_for_finalizers(shared: Machine) -> None:
     assert shared.get("cm", "held") is None
 
 
+@pytest.mark.kubectl("1.31")
 def test_wait(shared: Machine) -> None:
     shared.kubectl("wait", "pv/pv-show", "--for=jsonpath={.status.phase}=Bound", "--timeout=5s")
     shared.kubectl("wait", "node/node-1", "--for=condition=Ready", "--timeout=5s")
@@ -414,6 +418,7 @@ def test_api_resources_and_versions(shared: Machine) -> None:
     assert {"v1", "storage.k8s.io/v1", "coordination.k8s.io/v1"} <= set(versions)
 
 
+@pytest.mark.kubectl("1.31")
 def test_version_and_cluster_info(shared: Machine) -> None:
     assert "Server Version: v1.32." in shared.kubectl("version")
     text = shared.kubectl("cluster-info")
@@ -421,6 +426,7 @@ def test_version_and_cluster_info(shared: Machine) -> None:
     assert shared.url in text
 
 
+@pytest.mark.kubectl("1.31")
 def test_events(shared: Machine) -> None:
     body = _named(CLAIM, "claim-lonely")
     body["spec"] = {**body["spec"], "storageClassName": "missing"}

@@ -26,7 +26,8 @@ from holdfast.node import processes
 from holdfast.server import kubeconfig
 from machine import eventually
 
-pytestmark = pytest.mark.root
+# Older clients exec and attach over SPDY, which is not spoken.
+pytestmark = [pytest.mark.root, pytest.mark.kubectl("1.31")]
 
 Object = dict[str, Any]
 

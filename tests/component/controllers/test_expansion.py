@@ -53,7 +53,13 @@ def image_of(volume: Object) -> Path:
     return Path(volume["spec"]["local"]["path"])
 
 
-@pytest.mark.parametrize(("fs", "before", "after"), [("xfs", 320, 640), ("btrfs", 128, 256)])
+@pytest.mark.parametrize(
+    ("fs", "before", "after"),
+    [
+        pytest.param("xfs", 320, 640, marks=pytest.mark.program("mkfs.xfs")),
+        pytest.param("btrfs", 128, 256, marks=pytest.mark.program("mkfs.btrfs")),
+    ],
+)
 async def test_a_mounted_file_system_grows_at_once(
     cluster: Cluster, fs: str, before: int, after: int
 ) -> None:
@@ -255,6 +261,7 @@ async def test_a_failure_that_may_pass_is_tried_again(
 
 
 @pytest.mark.parametrize("moment", ["before the backend", "after the backend"])
+@pytest.mark.program("mkfs.xfs")
 async def test_a_crash_while_the_storage_grows_is_made_good(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -284,6 +291,7 @@ async def test_a_crash_while_the_storage_grows_is_made_good(
 
 
 @pytest.mark.parametrize("moment", ["before the file system", "after the file system"])
+@pytest.mark.program("mkfs.xfs")
 async def test_a_crash_on_the_node_is_made_good(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
