@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.api import errors, selectors
 from holdfast.api.kinds import Kind
 from holdfast.runtime.client import Client
-from holdfast.runtime.informer import Informer
+from holdfast.runtime.informer import Informer, key_of
 
 Object = dict[str, Any]
 
@@ -128,6 +128,17 @@ class Claiming:
             return None
         self._parts.observe(written)
         return written
+
+
+def concerned(sets: Informer, old: Object | None, new: Object | None) -> Iterable[tuple[str, str]]:
+    """Keys of the sets a changed pod concerns: those it belongs to, and those it may join."""
+    for pod in (old, new):
+        owner = controller_of(pod) if pod is not None else None
+        if pod is not None and owner is not None and owner.get("kind") == sets.kind.name:
+            yield pod["metadata"]["namespace"], owner["name"]
+    if new is not None and controller_of(new) is None:
+        for found in matching(sets, new):
+            yield key_of(found)
 
 
 def _keys(obj: Object) -> Iterable[Hashable]:

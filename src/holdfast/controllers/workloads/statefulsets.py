@@ -233,13 +233,8 @@ class StatefulSets:
             self._controller.enqueue(key_of(new))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        for pod in (old, new):
-            owner = ownership.controller_of(pod) if pod is not None else None
-            if pod is not None and owner is not None and owner.get("kind") == "StatefulSet":
-                self._controller.enqueue((pod["metadata"]["namespace"], owner["name"]))
-        if new is not None and ownership.controller_of(new) is None:
-            for found in ownership.matching(self._sets, new):
-                self._controller.enqueue(key_of(found))
+        for key in ownership.concerned(self._sets, old, new):
+            self._controller.enqueue(key)
 
 
 def _require_available(obj: Object, pod: Object) -> None:
