@@ -21,6 +21,7 @@ from holdfast.backends import errors, mountinfo
 from holdfast.backends.local import legacy
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.node_side import LocalNodeSide
+from holdfast.backends.names import Made
 from holdfast.backends.protocol import Volume, VolumeHandle, VolumeRequest, VolumeSource
 from holdfast.node import devices, ownership, stats
 from holdfast.node.volumes import Volumes
@@ -55,7 +56,10 @@ async def backend(place: Path) -> AsyncIterator[LocalBackend]:
 
 def handle_of(volume: Volume, request: VolumeRequest) -> VolumeHandle:
     """Go through the PersistentVolume's spec, as the program does."""
-    spec = {**legacy.pv_source(volume, request), "volumeMode": request.mode}
+    spec = {
+        **legacy.pv_source(Made(volume, request, legacy.PROVISIONER)),
+        "volumeMode": request.mode,
+    }
     handle = legacy.handle_of(spec, {legacy.PROVISIONED_BY: legacy.PROVISIONER})
     assert handle is not None
     assert handle.id == volume.id

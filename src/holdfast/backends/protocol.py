@@ -18,12 +18,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
 Mode = Literal["Filesystem", "Block"]
 Severity = Literal["ok", "warning", "error"]
+Power = Literal["running", "stopped", "gone", "unknown"]
 
 TOPOLOGY_HOST = "kubernetes.io/hostname"
+# What a call gets when the class names no secret: the backend's own configuration has to do.
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,42 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class VolumeHandle:
-    """A volume as a node sees it: enough to connect it without asking the API."""
+    """A volume as a node sees it: enough to connect it without asking the API.
+
+    `options` are the mount options of the volume, for a backend that mounts a network
+    file system itself; `secrets` is what the volume's node secret holds.
+    """
 
     id: str
     context: Mapping[str, str] = field(default_factory=dict)
     fs_type: str = ""
     read_only: bool = False
     mode: Mode = "Filesystem"
+    options: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a machine is to a storage system (CSI's NodeGetInfo).
+
+    `id` is what `Attacher.attach` is told; `max_volumes` is 0 where there is no limit.
+    """
+
+    id: str
+    topology: Mapping[str, str] = field(default_factory=dict)
+    max_volumes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Whether a machine can still write, as the infrastructure sees it, and how it knows.
+
+    Only "stopped" and "gone" allow its volumes to be taken away.
+    """
+
+    power: Power
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +201,23 @@ class Backend(Protocol):
         """
         ...
 
-    async def delete_volume(self, id: str) -> None:
-        """Remove the volume and its data. One that is gone already is a success.
+    async def find_volume(self, request: VolumeRequest) -> Volume | None:
+        """Return the volume that `create_volume` made, or began to make, for this request.
 
-        Raises Conflict, saying where, when the volume is in use.
+        For whoever lost create's answer and needs the id, to undo it. A request whose
+        parameters are bad has no volume.
         """
         ...
 
-    async def get_volume(self, id: str) -> Volume:
+    async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
+        """Remove the volume and its data. One that is gone already is a success.
+
+        Remains of an unfinished create are removed too. Raises Conflict, saying where,
+        when the volume is in use.
+        """
+        ...
+
+    async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """Return the volume. Raises NotFound."""
         ...
 
@@ -190,12 +233,18 @@ class Backend(Protocol):
         """Test every prerequisite and change nothing."""
         ...
 
+    async def close(self) -> None:
+        """Wait for running calls, then give up connections and threads."""
+        ...
+
 
 @runtime_checkable
 class Expander(Protocol):
     """Makes volumes larger."""
 
-    async def expand(self, id: str, size: int) -> Volume:
+    async def expand(
+        self, id: str, size: int, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Volume:
         """Grow the volume to at least `size`; one that is large enough is left as it is."""
         ...
 
@@ -204,15 +253,25 @@ class Expander(Protocol):
 class Snapshotter(Protocol):
     """Keeps the content of a volume at one moment. Restored by VolumeRequest.source."""
 
-    async def create_snapshot(self, name: str, volume_id: str) -> Snapshot:
-        """Take the snapshot, or return it when it exists for the same volume."""
+    async def create_snapshot(
+        self,
+        name: str,
+        volume_id: str,
+        *,
+        parameters: Mapping[str, str] = NO_PARAMETERS,
+        secrets: Mapping[str, str] = NO_SECRETS,
+    ) -> Snapshot:
+        """Take the snapshot, or return it when it exists for the same volume.
+
+        `parameters` are those of the VolumeSnapshotClass.
+        """
         ...
 
-    async def delete_snapshot(self, id: str) -> None:
+    async def delete_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the snapshot. One that is gone already is a success."""
         ...
 
-    async def get_snapshot(self, id: str) -> Snapshot:
+    async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
         ...
 
@@ -239,14 +298,37 @@ class CapacityReporter(Protocol):
 
 @runtime_checkable
 class Attacher(Protocol):
-    """Has to make a volume reachable from a node before the node can connect it."""
+    """Has to make a volume reachable from a node before the node can connect it.
 
-    async def attach(self, id: str, node: str, read_only: bool) -> Mapping[str, str]:
+    `node` is the machine's `NodeInfo.id`.
+    """
+
+    async def attach(
+        self, id: str, node: str, read_only: bool, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Mapping[str, str]:
         """Make the volume reachable from `node`; the result goes to the node side."""
         ...
 
-    async def detach(self, id: str, node: str) -> None:
+    async def detach(self, id: str, node: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Take the volume away from `node`. One that is not there is a success."""
+        ...
+
+
+@runtime_checkable
+class AttachmentLister(Protocol):
+    """Knows which nodes each volume is attached to."""
+
+    async def attachments(self) -> Mapping[str, Sequence[str]]:
+        """Return node ids by volume id, for all volumes that are attached anywhere."""
+        ...
+
+
+@runtime_checkable
+class NodeObserver(Protocol):
+    """Can ask the infrastructure whether a machine is really off."""
+
+    async def node_state(self, node: str) -> NodeState:
+        """Return what is known of `node` now; "unknown" rather than a guess."""
         ...
 
 
@@ -258,6 +340,10 @@ class Fencer(Protocol):
         """Return only when `node` can no longer write to any volume of this backend."""
         ...
 
+    async def unfence(self, node: str) -> None:
+        """Let a machine that came back use its volumes again."""
+        ...
+
 
 @runtime_checkable
 class NodeSide(Protocol):
@@ -266,11 +352,30 @@ class NodeSide(Protocol):
     async def connect(self, volume: VolumeHandle, context: Mapping[str, str]) -> Connected:
         """Make the volume's device or directory appear here, or find it when it is here.
 
-        `context` is what `attach` returned, or empty. Raises NotFound with the
-        path or name that is missing.
+        `context` is what `attach` returned, or empty. Called again after the volume
+        has grown, it makes the new size appear first. Raises NotFound with the path or
+        name that is missing.
         """
         ...
 
     async def disconnect(self, volume: VolumeHandle) -> None:
         """Undo connect. A volume that is not connected is a success."""
+        ...
+
+
+@runtime_checkable
+class NodeDescriber(Protocol):
+    """A node side that knows what its machine is called in the storage system."""
+
+    async def describe(self) -> NodeInfo:
+        """Return the machine's id, topology and limit. Raises NotFound when it has no id."""
+        ...
+
+
+@runtime_checkable
+class NodeChecker(Protocol):
+    """A node side that can test what this machine needs for its volumes."""
+
+    async def checks(self) -> Sequence[Finding]:
+        """Test every prerequisite on this machine and change nothing."""
         ...

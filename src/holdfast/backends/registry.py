@@ -1,61 +1,43 @@
-"""Which backend answers to which provisioner name: two visible tables.
+"""Which backend answers to which name: the visible tables.
 
-`BACKENDS` lists the backends there are. `PROVISIONERS` lists every name that a
-StorageClass may give, with the backend behind it and the parameters the name
-itself implies. `SOURCES` reads a PersistentVolume back.
+`BACKENDS` says how each backend is opened, `NODE_SIDES` how its part on a node
+is. `PROVISIONERS` lists every name that a StorageClass may give, with the
+backend behind it and the parameters the name itself implies; `DRIVERS` lists
+the CSI driver names; `SOURCES` reads a PersistentVolume's in-tree source back.
 
 Invariant: nothing registers itself by being imported. A new backend is a line
-in each table.
+in each table, and its package is not imported before it is opened, so a
+machine needs the libraries only of the systems it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from holdfast.backends import errors
 from holdfast.backends.local import legacy as local_legacy
-from holdfast.backends.local.backend import LocalBackend
-from holdfast.backends.local.node_side import LocalNodeSide
-from holdfast.backends.protocol import NodeSide, Volume, VolumeHandle, VolumeRequest
+from holdfast.backends.names import Provisioner, Source, csi_handle
+from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.kit import suggest
 
-
-@dataclass(frozen=True, slots=True)
-class Provisioner:
-    """A name a class may give. `implied` are parameters that follow from the name."""
-
-    name: str
-    backend: str
-    source: Callable[[Volume, VolumeRequest, str], dict[str, Any]]
-    implied: Mapping[str, str] = field(default_factory=dict)
-
-    def parameters(self, given: Mapping[str, str] | None) -> dict[str, str]:
-        """Return the class's parameters with the implied ones.
-
-        Raises errors.Invalid when the class contradicts what the name implies.
-        """
-        for key, value in self.implied.items():
-            if (given or {}).get(key, value) != value:
-                raise errors.Invalid(
-                    f'parameter "{key}" cannot be "{(given or {})[key]}" with provisioner '
-                    f"{self.name}",
-                    "StorageClass parameters",
-                    f"leave it out, or write {value}",
-                )
-        return {**(given or {}), **self.implied}
-
-    def pv_source(self, volume: Volume, request: VolumeRequest) -> dict[str, Any]:
-        """Return the spec fragment of the PersistentVolume that names `volume`."""
-        return self.source(volume, request, self.name)
+# The instances of one kind as the configuration has them: by name, the settings of each.
+Instances = Mapping[str, Mapping[str, object]]
 
 
-BACKENDS: dict[str, type[LocalBackend]] = {"local": LocalBackend}
+def _open_local_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.local.node_side import LocalNodeSide
 
-NODE_SIDES: dict[str, type[NodeSide]] = {"local": LocalNodeSide}
+    return LocalNodeSide()
 
-PROVISIONERS: dict[str, Provisioner] = {
+
+# Backends of storage systems on the network; the local backend is opened for each node.
+BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {}
+
+NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {"local": _open_local_node}
+
+PROVISIONERS: Mapping[str, Provisioner] = {
     entry.name: entry
     for entry in (
         Provisioner(local_legacy.PROVISIONER, "local", local_legacy.pv_source),
@@ -68,9 +50,13 @@ PROVISIONERS: dict[str, Provisioner] = {
     )
 }
 
-_HandleReader = Callable[[Mapping[str, Any], Mapping[str, str] | None], VolumeHandle | None]
+# CSI driver name: backend.
+DRIVERS: Mapping[str, str] = {local_legacy.PROVISIONER: "local"}
 
-SOURCES: dict[str, _HandleReader] = {"local": local_legacy.handle_of}
+SOURCES: Mapping[str, Source] = {
+    "local": Source("local", local_legacy.handle_of),
+    "hostPath": Source("local", local_legacy.handle_of),
+}
 
 
 def find(provisioner: str) -> Provisioner | None:
@@ -83,36 +69,53 @@ def nearest(provisioner: str) -> str | None:
     return suggest.nearest(provisioner, PROVISIONERS)
 
 
-def csi_source(volume: Volume, request: VolumeRequest, driver: str) -> dict[str, Any]:
-    """Return the `csi` fragment that names `volume`, for provisioners whose name is a driver's."""
-    source: dict[str, Any] = {"driver": driver, "volumeHandle": volume.id}
-    if volume.context:
-        source["volumeAttributes"] = dict(volume.context)
-    if request.mode == "Filesystem" and "fsType" in volume.context:
-        source["fsType"] = volume.context["fsType"]
-    return {"csi": source}
-
-
-def csi_handle(spec: Mapping[str, Any]) -> VolumeHandle:
-    """Return the handle of a PersistentVolume's spec with a `csi` source."""
-    source = spec["csi"]
-    return VolumeHandle(
-        id=str(source.get("volumeHandle", "")),
-        context=dict(source.get("volumeAttributes") or {}),
-        fs_type=str(source.get("fsType") or ""),
-        read_only=bool(source.get("readOnly")),
-        mode="Block" if spec.get("volumeMode") == "Block" else "Filesystem",
-    )
-
-
 def handle_of(
     spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None
 ) -> tuple[str, VolumeHandle] | None:
-    """Return the backend's name and the handle for a PersistentVolume's spec, or None."""
+    """Return the backend's name and the handle for a PersistentVolume's spec, or None.
+
+    A CSI driver that is not one of ours stands for itself.
+    """
     if "csi" in spec:
-        return str(spec["csi"].get("driver", "")), csi_handle(spec)
-    for backend, read in SOURCES.items():
-        handle = read(spec, annotations)
-        if handle is not None:
-            return backend, handle
+        driver = str(spec["csi"].get("driver", ""))
+        return DRIVERS.get(driver, driver), csi_handle(spec)
+    for key, source in SOURCES.items():
+        if key in spec:
+            handle = source.read(spec, annotations)
+            return (source.backend, handle) if handle is not None else None
     return None
+
+
+def driver_of(spec: Mapping[str, Any]) -> str:
+    """Return the CSI driver under whose name a volume is attached; empty for none."""
+    if "csi" in spec:
+        return str(spec["csi"].get("driver", ""))
+    return next((source.driver for key, source in SOURCES.items() if key in spec), "")
+
+
+def node_secret(spec: Mapping[str, Any], namespace: str) -> SecretRef | None:
+    """Return where the node's secret for a volume is; `namespace` is its claim's."""
+    if "csi" in spec:
+        return _ref(
+            spec["csi"].get("nodeStageSecretRef") or spec["csi"].get("nodePublishSecretRef")
+        )
+    for key, entry in SOURCES.items():
+        if key in spec:
+            return entry.secret(spec[key], namespace)
+    return None
+
+
+def attach_secret(spec: Mapping[str, Any]) -> SecretRef | None:
+    """Return where the secret for attaching a volume is."""
+    return _ref((spec.get("csi") or {}).get("controllerPublishSecretRef"))
+
+
+def expand_secret(spec: Mapping[str, Any]) -> SecretRef | None:
+    """Return where the secret for growing a volume is, when its source names one."""
+    return _ref((spec.get("csi") or {}).get("controllerExpandSecretRef"))
+
+
+def _ref(found: Mapping[str, Any] | None) -> SecretRef | None:
+    if not found or not found.get("name"):
+        return None
+    return SecretRef(str(found.get("namespace") or ""), str(found["name"]))

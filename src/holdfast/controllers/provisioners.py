@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from holdfast.backends.names import Provisioner
 from holdfast.backends.protocol import Backend
-from holdfast.backends.registry import Provisioner
 
 IN_TREE = "kubernetes.io/"
 # In-tree names and the CSI drivers Kubernetes translates them to.

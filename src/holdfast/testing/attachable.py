@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from holdfast.backends import errors, registry
+from holdfast.backends import errors, names
 from holdfast.backends.protocol import (
+    NO_SECRETS,
     Connected,
     Finding,
     MountSource,
@@ -25,7 +26,7 @@ from holdfast.backends.protocol import (
 )
 
 DRIVER = "attachable.holdfast.test"
-PROVISIONER = registry.Provisioner(DRIVER, DRIVER, registry.csi_source)
+PROVISIONER = names.Provisioner(DRIVER, DRIVER, names.csi_source)
 _SHARED = {"ReadWriteMany", "ReadOnlyMany"}
 
 
@@ -56,14 +57,20 @@ class Storage:
             self._shared.add(request.name)
         return Volume(request.name, request.size)
 
-    async def delete_volume(self, id: str) -> None:
+    async def find_volume(self, request: VolumeRequest) -> Volume | None:
+        """See `Backend.find_volume`."""
+        await self._reached("find_volume")
+        found = (self.root / request.name).is_dir()
+        return Volume(request.name, request.size) if found else None
+
+    async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """See `Backend.delete_volume`."""
         await self._reached("delete_volume")
         if self.attached[id]:
             raise errors.Conflict(f"attached to {', '.join(sorted(self.attached[id]))}", id)
         await asyncio.to_thread(shutil.rmtree, self.root / id, ignore_errors=True)
 
-    async def get_volume(self, id: str) -> Volume:
+    async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """See `Backend.get_volume`."""
         await self._reached("get_volume")
         if not (self.root / id).is_dir():
@@ -78,7 +85,12 @@ class Storage:
         """See `Backend.checks`."""
         return []
 
-    async def attach(self, id: str, node: str, read_only: bool) -> Mapping[str, str]:
+    async def close(self) -> None:
+        """Keep what there is: nothing is open."""
+
+    async def attach(
+        self, id: str, node: str, read_only: bool, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Mapping[str, str]:
         """See `Attacher.attach`."""
         await self._reached("attach")
         others = self.attached[id] - {node}
@@ -87,7 +99,7 @@ class Storage:
         self.attached[id].add(node)
         return {"token": f"{id}@{node}"}
 
-    async def detach(self, id: str, node: str) -> None:
+    async def detach(self, id: str, node: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """See `Attacher.detach`."""
         await self._reached("detach")
         self.attached[id].discard(node)

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from holdfast.backends.local.backend import LocalBackend
-from holdfast.backends.protocol import Capacity, Finding, Volume, VolumePage, VolumeRequest
+from holdfast.backends.protocol import (
+    NO_SECRETS,
+    Capacity,
+    Finding,
+    Volume,
+    VolumePage,
+    VolumeRequest,
+)
 
 T = TypeVar("T")
 
@@ -83,11 +90,15 @@ class FaultyBackend:
             "create_volume", request.name, lambda: self.real.create_volume(request)
         )
 
-    async def delete_volume(self, id: str) -> None:
+    async def find_volume(self, request: VolumeRequest) -> Volume | None:
+        """See `Backend.find_volume`."""
+        return await self._call("find_volume", request.name, lambda: self.real.find_volume(request))
+
+    async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """See `Backend.delete_volume`."""
         await self._call("delete_volume", id, lambda: self.real.delete_volume(id))
 
-    async def get_volume(self, id: str) -> Volume:
+    async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """See `Backend.get_volume`."""
         return await self._call("get_volume", id, lambda: self.real.get_volume(id))
 
@@ -95,7 +106,9 @@ class FaultyBackend:
         """See `Backend.list_volumes`."""
         return await self._call("list_volumes", "", lambda: self.real.list_volumes(token, limit))
 
-    async def expand(self, id: str, size: int) -> Volume:
+    async def expand(
+        self, id: str, size: int, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Volume:
         """See `Expander.expand`."""
         return await self._call("expand", id, lambda: self.real.expand(id, size))
 

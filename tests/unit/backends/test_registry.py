@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from holdfast.backends import errors, registry
+from holdfast.backends import errors, names, registry, secretrefs
 from holdfast.backends.local import legacy
+from holdfast.backends.names import Made, Provisioner
 from holdfast.backends.protocol import Volume, VolumeRequest
+from holdfast.backends.secretrefs import ClaimIdentity, SecretRef
 
 REQUEST = VolumeRequest("pvc-1", 1 << 20)
 IMAGE = Volume("pvc-1", 1 << 20, {"path": "/v/pvc-1/disk.img", "layout": "image", "fsType": "xfs"})
@@ -17,14 +17,16 @@ DIRECTORY = Volume(
 )
 
 
-def entry(name: str) -> registry.Provisioner:
+def entry(name: str) -> Provisioner:
     found = registry.find(name)
     assert found is not None
     return found
 
 
 def test_local_volumes_get_a_local_source_with_the_file_system_of_an_image() -> None:
-    source = entry("local.holdfast.dev").pv_source
+    def source(volume: Volume, request: VolumeRequest) -> dict[str, object]:
+        return entry("local.holdfast.dev").source(Made(volume, request, "local.holdfast.dev"))
+
     assert source(IMAGE, REQUEST) == {"local": {"path": "/v/pvc-1/disk.img", "fsType": "xfs"}}
     assert source(DIRECTORY, REQUEST) == {"local": {"path": "/v/pvc-1/data"}}
     raw = VolumeRequest("pvc-1", 1 << 20, mode="Block")
@@ -37,7 +39,7 @@ def test_the_host_path_provisioner_implies_directories() -> None:
     assert host_path.parameters({"path": "/x"}) == {"path": "/x", "layout": "directory"}
     with pytest.raises(errors.Invalid, match="leave it out"):
         host_path.parameters({"layout": "image"})
-    assert host_path.pv_source(DIRECTORY, REQUEST) == {
+    assert host_path.source(Made(DIRECTORY, REQUEST, host_path.name)) == {
         "hostPath": {"path": "/v/pvc-1/data", "type": "Directory"}
     }
 
@@ -49,7 +51,7 @@ def test_a_misspelt_provisioner_gets_a_suggestion() -> None:
 
 @pytest.mark.parametrize("provisioner", ["local.holdfast.dev", "kubernetes.io/host-path"])
 def test_a_volume_of_ours_is_found_by_its_id(provisioner: str) -> None:
-    spec = entry(provisioner).pv_source(DIRECTORY, REQUEST)
+    spec = entry(provisioner).source(Made(DIRECTORY, REQUEST, provisioner))
     found = registry.handle_of(spec, {legacy.PROVISIONED_BY: provisioner})
     assert found is not None
     backend, handle = found
@@ -71,7 +73,60 @@ def test_other_sources_belong_to_others() -> None:
 
 
 def test_every_backend_named_in_a_table_exists() -> None:
-    for provisioner in registry.PROVISIONERS.values():
-        assert provisioner.backend in registry.BACKENDS
-    assert set(registry.NODE_SIDES) == set(registry.SOURCES) == set(registry.BACKENDS)
-    assert registry.BACKENDS["local"](Path("/nowhere"), "n").clones
+    # The local backend is opened for each node, by whoever knows the nodes.
+    known = {"local", *registry.BACKENDS}
+    assert {entry.backend for entry in registry.PROVISIONERS.values()} <= known
+    assert set(registry.DRIVERS.values()) <= known
+    assert {source.backend for source in registry.SOURCES.values()} <= known
+    assert set(registry.NODE_SIDES) == known
+
+
+def test_the_secrets_of_a_class_reach_the_source_by_name() -> None:
+    parameters = {
+        "csi.storage.k8s.io/provisioner-secret-name": "admin",
+        "csi.storage.k8s.io/provisioner-secret-namespace": "ceph",
+        "csi.storage.k8s.io/node-stage-secret-name": "${pvc.annotations['team']}",
+        "csi.storage.k8s.io/node-stage-secret-namespace": "${pvc.namespace}",
+        "csi.storage.k8s.io/fstype": "xfs",
+        "pool": "kube",
+    }
+    claim = ClaimIdentity("web", "data", "pvc-1", {"team": "blue"})
+    refs = secretrefs.of_class(parameters, claim)
+    assert refs.provision == SecretRef("ceph", "admin")
+    assert refs.stage == SecretRef("web", "blue")
+    assert refs.attach is None
+    assert secretrefs.strip(parameters) == {"pool": "kube", "fsType": "xfs"}
+    source = names.csi_source(Made(IMAGE, REQUEST, "rbd.csi.ceph.com", refs))["csi"]
+    assert source["nodeStageSecretRef"] == {"name": "blue", "namespace": "web"}
+    assert "controllerPublishSecretRef" not in source
+    assert registry.node_secret({"csi": source}, "ignored") == SecretRef("web", "blue")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"csi.storage.k8s.io/provisioner-secret-name": "a"}, "provisioner-secret-namespace"),
+        (
+            {
+                "csi.storage.k8s.io/provisioner-secret-name": "${pvc.nam}",
+                "csi.storage.k8s.io/provisioner-secret-namespace": "b",
+            },
+            "known there: .*pvc.name",
+        ),
+        (
+            {
+                "csi.storage.k8s.io/provisioner-secret-name": "a",
+                "csi.storage.k8s.io/provisioner-secret-namespace": "${pvc.annotations['x']}",
+            },
+            "unknown placeholder",
+        ),
+    ],
+)
+def test_a_class_that_names_half_a_secret_is_refused(parameters: dict[str, str], text: str) -> None:
+    with pytest.raises(errors.Invalid, match=text):
+        secretrefs.of_class(parameters, ClaimIdentity("web", "data", "pvc-1"))
+
+
+def test_a_key_with_the_reserved_prefix_that_means_nothing_is_refused() -> None:
+    with pytest.raises(errors.Invalid, match="reserved"):
+        secretrefs.strip({"csi.storage.k8s.io/fs-type": "xfs"})

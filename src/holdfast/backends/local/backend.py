@@ -21,6 +21,8 @@ from holdfast.backends.local.records import SnapshotRecord
 from holdfast.backends.local.roots import Roots
 from holdfast.backends.local.shelf import Shelf, Shelved
 from holdfast.backends.protocol import (
+    NO_PARAMETERS,
+    NO_SECRETS,
     TOPOLOGY_HOST,
     Capacity,
     Finding,
@@ -75,13 +77,23 @@ class LocalBackend:
             async with self._locks.hold(("copied", source.kind, source.id)):
                 return self._volume(await self._run(self._shelf.create, request))
 
-    async def delete_volume(self, id: str) -> None:
+    async def find_volume(self, request: VolumeRequest) -> Volume | None:
+        """Return what was made for the request; remains of a create as `incomplete`."""
+        records.check_name(request.name)
+        found = await self._run(self._shelf.find, request.name)
+        if found is not None:
+            return self._volume(found)
+        if request.name in await self._run(self._shelf.names):
+            return self._incomplete(request.name)
+        return None
+
+    async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the volume. Raises Conflict while this machine uses it."""
         records.check_name(id)
         async with self._locks.hold(id), self._locks.hold(("copied", "volume", id)):
             await self._run(self._shelf.delete, id)
 
-    async def get_volume(self, id: str) -> Volume:
+    async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """Return the volume. Raises NotFound, also for the remains of a create."""
         records.check_name(id)
         found = await self._run(self._shelf.find, id)
@@ -93,13 +105,22 @@ class LocalBackend:
         """List volumes by name; remains of a create carry `state: incomplete`."""
         return await self._run(self._list, token, limit)
 
-    async def expand(self, id: str, size: int) -> Volume:
+    async def expand(
+        self, id: str, size: int, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Volume:
         """Grow the volume; its file system is grown by the node."""
         records.check_name(id)
         async with self._locks.hold(id):
             return self._volume(await self._run(self._shelf.expand, id, size))
 
-    async def create_snapshot(self, name: str, volume_id: str) -> Snapshot:
+    async def create_snapshot(
+        self,
+        name: str,
+        volume_id: str,
+        *,
+        parameters: Mapping[str, str] = NO_PARAMETERS,
+        secrets: Mapping[str, str] = NO_SECRETS,
+    ) -> Snapshot:
         """Take a snapshot. Raises Conflict for a volume in use on a disk without reflinks."""
         records.check_name(name)
         records.check_name(volume_id)
@@ -109,13 +130,13 @@ class LocalBackend:
         ):
             return _snapshot(await self._run(snapshots.create, self._shelf, name, volume_id))
 
-    async def delete_snapshot(self, id: str) -> None:
+    async def delete_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the snapshot; volumes restored from it are independent of it."""
         records.check_name(id)
         async with self._locks.hold(("copied", "snapshot", id)):
             await self._run(snapshots.delete, self._shelf, id)
 
-    async def get_snapshot(self, id: str) -> Snapshot:
+    async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
         records.check_name(id)
         found = await self._run(self._shelf.find_snapshot, id)
@@ -151,7 +172,7 @@ class LocalBackend:
             if found is not None:
                 volumes.append(self._volume(found))
             else:
-                volumes.append(Volume(name, 0, {"state": "incomplete"}, self._topology()))
+                volumes.append(self._incomplete(name))
         return VolumePage(volumes, next_token)
 
     def _volume(self, found: Shelved) -> Volume:
@@ -163,6 +184,9 @@ class LocalBackend:
         }
         topology, grows = self._topology(), record.layout == "image"
         return Volume(record.name, record.size, context, topology, node_expansion=grows)
+
+    def _incomplete(self, name: str) -> Volume:
+        return Volume(name, 0, {"state": "incomplete"}, self._topology())
 
     def _topology(self) -> dict[str, str]:
         return {TOPOLOGY_HOST: self._node}

@@ -17,6 +17,8 @@ from typing import Literal
 from holdfast.backends import errors
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.protocol import (
+    NO_PARAMETERS,
+    NO_SECRETS,
     TOPOLOGY_HOST,
     Capacity,
     Finding,
@@ -59,7 +61,15 @@ class LocalFleet:
         finally:
             self._begun[node] -= 1
 
-    async def delete_volume(self, id: str) -> None:
+    async def find_volume(self, request: VolumeRequest) -> Volume | None:
+        """Return what was made for the request on whichever node."""
+        for member in self._members.values():
+            found = await member.find_volume(request)
+            if found is not None:
+                return found
+        return None
+
+    async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the volume from the node that has it."""
         node = await self._holder(id)
         if node is not None:
@@ -70,7 +80,7 @@ class LocalFleet:
             if not self._refusal(name):
                 await self._members[name].delete_volume(id)
 
-    async def get_volume(self, id: str) -> Volume:
+    async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """Return the volume. Raises NotFound."""
         return await (await self._with(id)).get_volume(id)
 
@@ -82,21 +92,30 @@ class LocalFleet:
             return VolumePage(found, "")
         return VolumePage(found[:limit], found[limit - 1].id)
 
-    async def expand(self, id: str, size: int) -> Volume:
+    async def expand(
+        self, id: str, size: int, *, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Volume:
         """Grow the volume."""
         return await (await self._with(id)).expand(id, size)
 
-    async def create_snapshot(self, name: str, volume_id: str) -> Snapshot:
+    async def create_snapshot(
+        self,
+        name: str,
+        volume_id: str,
+        *,
+        parameters: Mapping[str, str] = NO_PARAMETERS,
+        secrets: Mapping[str, str] = NO_SECRETS,
+    ) -> Snapshot:
         """Take a snapshot on the volume's node."""
         return await (await self._with(volume_id)).create_snapshot(name, volume_id)
 
-    async def delete_snapshot(self, id: str) -> None:
+    async def delete_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the snapshot, wherever it lies."""
         node = await self._snapshot_holder(id)
         if node is not None:
             await self._reach(node).delete_snapshot(id)
 
-    async def get_snapshot(self, id: str) -> Snapshot:
+    async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
         node = await self._snapshot_holder(id) or next(iter(self._members))
         return await self._reach(node).get_snapshot(id)

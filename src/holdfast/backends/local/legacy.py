@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.backends.local import records
-from holdfast.backends.protocol import Mode, Volume, VolumeHandle, VolumeRequest
+from holdfast.backends.names import Made
+from holdfast.backends.protocol import Mode, VolumeHandle
 
 PROVISIONER = "local.holdfast.dev"
 HOST_PATH_PROVISIONER = "kubernetes.io/host-path"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 
 
-def pv_source(
-    volume: Volume, request: VolumeRequest, provisioner: str = PROVISIONER
-) -> dict[str, Any]:
-    """Return the fragment of the PersistentVolume's spec that names `volume`.
+def pv_source(made: Made) -> dict[str, Any]:
+    """Return the fragment of the PersistentVolume's spec that names the volume.
 
     The node affinity of a `local` source follows from Volume.topology and is
     the caller's to add.
     """
-    path = volume.context["path"]
-    if provisioner == HOST_PATH_PROVISIONER:
+    context = made.volume.context
+    path = context["path"]
+    if made.provisioner == HOST_PATH_PROVISIONER:
         return {"hostPath": {"path": path, "type": "Directory"}}
     source = {"path": path}
     # Kubernetes reads fsType only for devices, and an image becomes one.
-    if request.mode == "Filesystem" and volume.context["layout"] == "image":
-        source["fsType"] = volume.context["fsType"]
+    if made.request.mode == "Filesystem" and context["layout"] == "image":
+        source["fsType"] = context["fsType"]
     return {"local": source}
 
 

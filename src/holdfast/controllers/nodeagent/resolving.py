@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.api import kinds, quantity, views
-from holdfast.backends import protocol, registry
+from holdfast.backends import names, protocol
 from holdfast.backends.local import legacy
 from holdfast.controllers.nodeagent import content
 from holdfast.runtime.client import Client
@@ -175,7 +175,7 @@ class Resolver:
         side, handle = LOCAL, legacy.handle_of(obj["spec"], volume.metadata.annotations)
         driver = str(fields.get("driver", "")) if source == "csi" else ""
         if driver in self._sides:
-            side, handle = driver, registry.csi_handle(obj["spec"])
+            side, handle = driver, names.csi_handle(obj["spec"])
         if handle is None:
             raise Unmountable(_no_backend(source, fields), name)
         self._require(side, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from holdfast.api import quantity, views
+from holdfast.backends.names import Made
 from holdfast.backends.protocol import Volume, VolumeRequest, VolumeSource
 from holdfast.controllers import reclaiming
 from holdfast.controllers.provisioners import Served
@@ -57,7 +58,7 @@ def object_of(
         finalizers.append(reclaiming.FINALIZER if served.in_tree else reclaiming.EXTERNAL_FINALIZER)
     spec: Object = {
         "capacity": {"storage": quantity.Quantity.of_bytes(volume.size).canonical()},
-        **served.name.pv_source(volume, request),
+        **served.name.source(Made(volume, request, provisioner)),
         "accessModes": list(claim.spec.access_modes),
         "claimRef": {
             "apiVersion": "v1",

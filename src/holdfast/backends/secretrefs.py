@@ -1,0 +1,142 @@
+"""Where the secrets of a volume are: references, read from a class's parameters.
+
+A class names its secrets in one of two ways. CSI's sidecars read the keys
+`csi.storage.k8s.io/<use>-secret-name` and `-namespace`, whose values may hold
+placeholders; the old in-tree plug-ins each had keys of their own, which the
+backend's `legacy` module reads. Both give a `SecretRefs`.
+
+Invariant: a reference is a name, never a value. Values are read by the
+controllers when they are needed and are not kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from holdfast.backends import errors
+
+PREFIX = "csi.storage.k8s.io/"
+FS_TYPE = PREFIX + "fstype"
+_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+_ANNOTATION = re.compile(r"pvc\.annotations\['([^']+)'\]")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A Secret's place; `type` is the type it must have, empty for any."""
+
+    namespace: str
+    name: str
+    type: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRefs:
+    """The secrets of one volume by who needs them; None where none is named.
+
+    `provision` makes, deletes and finds volumes. `stage` and `publish` are the node's.
+    """
+
+    provision: SecretRef | None = None
+    attach: SecretRef | None = None
+    stage: SecretRef | None = None
+    publish: SecretRef | None = None
+    expand: SecretRef | None = None
+    node_expand: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimIdentity:
+    """What placeholders may refer to: the claim, and the name of its volume."""
+
+    namespace: str
+    name: str
+    volume: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_class(parameters: Mapping[str, str], claim: ClaimIdentity) -> SecretRefs:
+    """Read the `csi.storage.k8s.io/...-secret-...` keys; raises errors.Invalid.
+
+    The keys and placeholders are those of external-provisioner. A class may give
+    name and namespace of a secret or neither.
+    """
+    return SecretRefs(
+        provision=_read(parameters, "provisioner", claim),
+        attach=_read(parameters, "controller-publish", claim),
+        stage=_read(parameters, "node-stage", claim),
+        publish=_read(parameters, "node-publish", claim),
+        expand=_read(parameters, "controller-expand", claim),
+        node_expand=_read(parameters, "node-expand", claim),
+    )
+
+
+def of_snapshot_class(parameters: Mapping[str, str], claim: ClaimIdentity) -> SecretRef | None:
+    """Read the snapshotter's secret from a VolumeSnapshotClass's parameters."""
+    return _read(parameters, "snapshotter", claim)
+
+
+def strip(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that are the backend's, the file system's type as `fsType`.
+
+    Raises errors.Invalid for a key with CSI's prefix that means nothing.
+    """
+    kept: dict[str, str] = {}
+    for key, value in parameters.items():
+        if key == FS_TYPE:
+            kept["fsType"] = value
+        elif not key.startswith(PREFIX):
+            kept[key] = value
+        elif not re.fullmatch(r"[a-z-]+-secret-(name|namespace)", key.removeprefix(PREFIX)):
+            raise errors.Invalid(
+                f'unknown parameter "{key}"',
+                "StorageClass parameters",
+                f"reserved for {PREFIX}fstype and {PREFIX}<use>-secret-name/-namespace",
+            )
+    return kept
+
+
+def _read(parameters: Mapping[str, str], use: str, claim: ClaimIdentity) -> SecretRef | None:
+    name_key, namespace_key = (f"{PREFIX}{use}-secret-{part}" for part in ("name", "namespace"))
+    name, namespace = parameters.get(name_key, ""), parameters.get(namespace_key, "")
+    if not name and not namespace:
+        return None
+    if not name or not namespace:
+        given, missing = (name_key, namespace_key) if name else (namespace_key, name_key)
+        raise errors.Invalid(
+            f'"{given}" is given without "{missing}"',
+            "StorageClass parameters",
+            "give both, or neither",
+        )
+    return SecretRef(_fill(namespace, namespace_key, claim), _fill(name, name_key, claim))
+
+
+def _fill(template: str, key: str, claim: ClaimIdentity) -> str:
+    known = {"pv.name": claim.volume, "pvc.namespace": claim.namespace}
+    if key.endswith("-name"):
+        known["pvc.name"] = claim.name
+
+    def value(match: re.Match[str]) -> str:
+        token = match[1]
+        annotation = _ANNOTATION.fullmatch(token)
+        if annotation and key.endswith("-name"):
+            return claim.annotations.get(annotation[1], "")
+        if token not in known:
+            raise errors.Invalid(
+                f'parameter "{key}" has the unknown placeholder "${{{token}}}"',
+                "StorageClass parameters",
+                f"known there: {', '.join('${' + name + '}' for name in known)}",
+            )
+        return known[token]
+
+    filled = _PLACEHOLDER.sub(value, template)
+    if not filled:
+        raise errors.Invalid(
+            f'parameter "{key}" is empty for this claim', "StorageClass parameters", ""
+        )
+    return filled
