@@ -297,6 +297,17 @@ class CapacityReporter(Protocol):
 
 
 @runtime_checkable
+class ClassChecker(Protocol):
+    """Can test what a class needs that carries its own connection and secrets."""
+
+    async def check_class(
+        self, parameters: Mapping[str, str], secrets: Mapping[str, str]
+    ) -> Sequence[Finding]:
+        """Test parameters, secrets and what they lead to, and change nothing."""
+        ...
+
+
+@runtime_checkable
 class Attacher(Protocol):
     """Has to make a volume reachable from a node before the node can connect it.
 
