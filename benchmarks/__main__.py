@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import claims, process, requests
+from benchmarks import claims, process, requests, watches
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -14,6 +14,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "dynamic-directory": lambda: claims.dynamic("directory"),
     "dynamic-image": lambda: claims.dynamic("image"),
     "static-1000": lambda: claims.static(1000, 400),
+    "watches": watches.watches,
+    "listing": watches.listing,
     "static-10000": lambda: claims.static(10_000, 350),
 }
 

@@ -320,6 +320,16 @@ async def test_a_table_is_paged_like_a_list(api: Wire) -> None:
     assert page["metadata"]["continue"]
 
 
+async def test_a_table_for_kubectl_comes_in_pages_that_it_does_not_have_to_wait_for(
+    api: Wire,
+) -> None:
+    await _make_many(api, *(f"c-{number:03}" for number in range(501)))
+    table = (await api.call("GET", CONFIG_MAPS, accept=TABLE, limit=500)).body
+    assert len(table["rows"]) == 501
+    assert "continue" not in table["metadata"]
+    assert len((await api.read(CONFIG_MAPS, limit=500))["items"]) == 500
+
+
 async def test_only_the_metadata(api: Wire) -> None:
     await api.make(CONFIG_MAPS, config_map("a"))
     accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

@@ -33,6 +33,7 @@ class Form:
     """Plain JSON; the bytes go out as they are stored."""
 
     content_type = b"application/json"
+    table = False
 
     def one(self, kind: Kind, record: Record) -> bytes:
         """One object."""
@@ -111,6 +112,8 @@ class _MetadataForm(Form):
 
 class _TableForm(Form):
     """meta.k8s.io/v1 Table; in a watch only the first one carries the columns."""
+
+    table = True
 
     def __init__(self, include: tables.Include) -> None:
         self._include = include

@@ -167,7 +167,7 @@ class Api:
             if form is forms.YAML:
                 raise errors.NotAcceptable.of((forms.JSON.content_type.decode(),))
             return watching.WatchStream(store, kind, selection, form, request)
-        records, meta = listing.page(store, kind, selection, query)
+        records, meta = listing.page(store, kind, selection, query, table=form.table)
         return Answer(form.many(kind, records, meta), content_type=form.content_type)
 
     async def _post(self, request: Request, target: Target) -> Answer:

@@ -19,6 +19,9 @@ from holdfast.store.log import Store
 from holdfast.store.records import Record
 
 MATCHES = ("Exact", "NotOlderThan")
+# kubectl asks for tables in pages of so many rows, and after ten of them waits a fifth of a second
+# before each. Kubernetes lets a server exceed a limit, so rows for people come in larger pages.
+_TABLE_LIMIT, _TABLE_PAGE = 500, 2000
 _EXPIRED = "The resourceVersion for the provided list is too old."
 _CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. "
@@ -65,10 +68,17 @@ def check_reached(store: Store, text: str) -> int:
     return asked
 
 
-def page(store: Store, kind: Kind, selection: Selection, query: dict[str, str]) -> Page:
-    """The list a GET of a collection asks for; raises `Expired`, `Invalid`, `Timeout`."""
+def page(
+    store: Store, kind: Kind, selection: Selection, query: dict[str, str], *, table: bool = False
+) -> Page:
+    """The list a GET of a collection asks for; raises `Expired`, `Invalid`, `Timeout`.
+
+    `table` says that it is shown as a table, whose pages may be longer than the limit.
+    """
     prefix = f"{selection.namespace}/" if selection.namespace and kind.namespaced else ""
     limit = _limit(query)
+    if table and limit == _TABLE_LIMIT:
+        limit = _TABLE_PAGE
     token = _decode_token(query["continue"]) if query.get("continue") else None
     revision = _revision(store, query, token)
     records = _records(store, kind, prefix, revision, paging=token is not None)
