@@ -53,6 +53,10 @@ PROVISIONERS: Mapping[str, Provisioner] = {
 # CSI driver name: backend.
 DRIVERS: Mapping[str, str] = {local_legacy.PROVISIONER: "local"}
 
+# Backends that have to attach a volume before a node can use it. Every CSI driver's CSIDriver
+# says so, and it has to be known without opening the backend.
+ATTACHING: frozenset[str] = frozenset({"cinder", "vsphere"})
+
 SOURCES: Mapping[str, Source] = {
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
@@ -113,6 +117,12 @@ def attach_secret(spec: Mapping[str, Any]) -> SecretRef | None:
 def expand_secret(spec: Mapping[str, Any]) -> SecretRef | None:
     """Return where the secret for growing a volume is, when its source names one."""
     return _ref((spec.get("csi") or {}).get("controllerExpandSecretRef"))
+
+
+def node_expand_secret(spec: Mapping[str, Any], namespace: str) -> SecretRef | None:
+    """Return where the secret is that a node grows a volume with: its own, or the usual one."""
+    own = _ref((spec.get("csi") or {}).get("nodeExpandSecretRef"))
+    return own or node_secret(spec, namespace)
 
 
 def _ref(found: Mapping[str, Any] | None) -> SecretRef | None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from holdfast.backends import registry
 from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informer
 
@@ -20,6 +21,17 @@ def name_of(handle: str, driver: str, node: str) -> str:
 def unique_name(driver: str, handle: str) -> str:
     """Return the name under which a node's status lists a volume."""
     return f"kubernetes.io/csi/{driver}^{handle}"
+
+
+def identity(volume: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the CSI driver and the handle under which a volume is attached.
+
+    None for volumes that no driver attaches. In-tree sources that Kubernetes moved to CSI have a
+    driver too, and are attached under its name.
+    """
+    driver = registry.driver_of(volume["spec"])
+    found = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
+    return (driver, found[1].id) if driver and found is not None else None
 
 
 def index(attachments: Informer) -> None:

@@ -7,7 +7,7 @@ their CSI name. Any other name is an external provisioner's, ours or a stranger'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,26 +31,65 @@ MIGRATED = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A provisioner name and the backend instance behind it."""
+    """A provisioner name and the backend behind it, or what opens that when it is needed."""
 
     name: Provisioner
-    backend: Backend
+    storage: Backend | Callable[[], Backend]
+
+    @property
+    def backend(self) -> Backend:
+        """The backend; opened now if this is its first use."""
+        return self.storage() if callable(self.storage) else self.storage
 
     @property
     def in_tree(self) -> bool:
-        """Whether Kubernetes knows the name as one of its own plug-ins."""
-        return self.name.name.startswith(IN_TREE)
+        """Whether Kubernetes serves the name by a plug-in of its own, and not through CSI."""
+        return self.name.name.startswith(IN_TREE) and self.name.name not in MIGRATED
+
+    @property
+    def driver(self) -> str:
+        """The name under which a CSI driver answers for it; its own outside the tree."""
+        return MIGRATED.get(self.name.name, self.name.name)
 
 
 class Provisioners:
-    """The names served by this process."""
+    """The names served by this process.
 
-    def __init__(self, served: Mapping[str, Served]) -> None:
+    `drivers` are CSI drivers that attach volumes besides those that a served name stands for.
+    """
+
+    def __init__(
+        self,
+        served: Mapping[str, Served],
+        drivers: Mapping[str, Callable[[], Backend]] = MappingProxyType({}),
+    ) -> None:
         self._served = dict(served)
+        self._drivers = dict(drivers)
 
     def get(self, name: str) -> Served | None:
         """The backend behind a name."""
         return self._served.get(name)
+
+    def for_class(self, asked: str, provisioner: str) -> Served | None:
+        """What serves a class's provisioner, for a claim that waits for `asked`.
+
+        They differ where Kubernetes translates an in-tree name: the class's own name says how its
+        parameters are to be read and how its volumes are written.
+        """
+        own = self._served.get(provisioner) if self.migrated(provisioner) == asked else None
+        return own or self._served.get(asked)
+
+    def behind(self, driver: str) -> Backend | None:
+        """The backend of a CSI driver, opened now if this is its first use."""
+        opener = self._drivers.get(driver)
+        if opener is not None:
+            return opener()
+        served = self._served.get(driver)
+        return served.backend if served is not None else None
+
+    def drivers(self) -> frozenset[str]:
+        """The CSI drivers that are served."""
+        return frozenset(self._drivers) | {served.driver for served in self._served.values()}
 
     def names(self) -> tuple[str, ...]:
         """The names served, in no particular order."""

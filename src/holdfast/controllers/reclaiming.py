@@ -10,7 +10,7 @@ from __future__ import annotations
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
-from holdfast.controllers import podclaims, recycling
+from holdfast.controllers import podclaims, recycling, secrets
 from holdfast.controllers.binding.writes import MIGRATED_TO, Writes, migrated_to
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners
 from holdfast.kit.backoff import Backoff
@@ -56,6 +56,7 @@ class Reclaimer:
         self._pods = informers.of(kinds.POD)
         podclaims.index(self._pods)
         self._writes = Writes(client, informers)
+        self._secrets = secrets.SecretReader(client)
         self._recorder = recorder
         self._provisioners = provisioners
         self._backoff = Backoff(0.5, 122.0)
@@ -131,7 +132,8 @@ class Reclaimer:
             handle = registry.handle_of({source: fields}, volume.metadata.annotations)
             if handle is None:
                 raise _Failed("no deletable volume plugin matched")
-            await served.backend.delete_volume(handle[1].id)
+            values = await self._secrets.read(secrets.deletion_ref(volume.metadata.annotations))
+            await served.backend.delete_volume(handle[1].id, secrets=values)
             return True
         if source in _EXTERNAL:
             return False

@@ -121,6 +121,15 @@ def mount(source: Path, target: Path, fs_type: str, options: Sequence[str] = ())
         raise _translated(error, f"mount {source} as {fs_type}", target, options) from error
 
 
+def flags_among(options: Sequence[str]) -> list[str]:
+    """Return the options that any mount can have, without those of one file system."""
+    return [
+        option
+        for option in (part.strip() for entry in options for part in entry.split(","))
+        if option in _SET or option in _CLEARED
+    ]
+
+
 def bind(
     source: Path, target: Path, *, read_only: bool = False, options: Sequence[str] = ()
 ) -> None:

@@ -71,9 +71,9 @@ class Volumes:
         async with self._locks.hold(str(staging)):
             connected = await node_side.connect(handle, context or {})
             if isinstance(connected, MountSource):
-                await asyncio.to_thread(
-                    self._stage_directory, connected, staging, mount_options, read_only
-                )
+                # A backend that mounts a file system itself has used the options that are its.
+                kept = mounts.flags_among(mount_options) if handle.options else mount_options
+                await asyncio.to_thread(self._stage_directory, connected, staging, kept, read_only)
                 return Staged(staging, connected.enforced and self.mounting)
             if not self.mounting:
                 raise errors.Unsupported(
@@ -121,14 +121,21 @@ class Volumes:
             await node_side.disconnect(handle)
             await asyncio.to_thread(journal.remove, staging)
 
-    async def grow(self, handle: VolumeHandle, node_side: NodeSide, staging: Path) -> int:
+    async def grow(
+        self,
+        handle: VolumeHandle,
+        node_side: NodeSide,
+        staging: Path,
+        *,
+        context: Mapping[str, str] | None = None,
+    ) -> int:
         """Let the staged volume use all of its device; returns the device's size in bytes.
 
         For a plain directory the result is 0: there is nothing to grow. Raises
         errors.Conflict when the file system only grows at the next staging.
         """
         async with self._locks.hold(str(staging)):
-            connected = await node_side.connect(handle, {})
+            connected = await node_side.connect(handle, context or {})
             if isinstance(connected, MountSource):
                 return 0
             device = await self._device(connected, staging, handle.read_only)

@@ -18,8 +18,7 @@ from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.fleet import LocalFleet
-from holdfast.backends.local.node_side import LocalNodeSide
-from holdfast.backends.protocol import NodeSide
+from holdfast.backends.protocol import Attacher, Backend, NodeSide
 from holdfast.controllers import (
     attaching,
     binding,
@@ -30,6 +29,7 @@ from holdfast.controllers import (
     provisioning,
     snapshots,
 )
+from holdfast.controllers.csidrivers import DriverObjects
 from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
@@ -44,7 +44,7 @@ from holdfast.controllers.workloads import deployments, replicasets, statefulset
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
-from holdfast.server import config, machines
+from holdfast.server import config, machines, systems
 from holdfast.server.machines import Machines
 
 Run = Callable[[], Awaitable[None]]
@@ -83,20 +83,18 @@ def control_plane(
     as_kubelet = client.named("kubelet")
     as_provisioner = client.named("csi-provisioner")
     informers = Informers(client)
-    fleet = _machines(settings, as_kubelet, informers, extra_sides)
-    local = _local_backend(settings.data_dir, tuple(fleet.states), fleet)
-    served = {
-        name: Served(entry, local)
-        for name, entry in registry.PROVISIONERS.items()
-        if entry.backend == "local"
-    }
-    served |= extra
-    provisioners = Provisioners(served)
+    sides: list[systems.NodeSides] = []
+    fleet = _machines(settings, as_kubelet, informers, extra_sides, sides)
+    local = local_backend(settings.data_dir, tuple(fleet.states), fleet.refusal)
+    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local})
+    backends.open_configured()
+    served = {**backends.served(), **extra}
+    provisioners = Provisioners(served, backends.drivers())
     volume_events = Recorder(client, binding.COMPONENT)
     scheduler_events = Recorder(as_scheduler, "default-scheduler")
     node_events = Recorder(client, "node-controller")
     by_provisioner = {
-        name: volume_events if entry.in_tree else Recorder(as_provisioner, name)
+        name: volume_events if entry.in_tree else Recorder(as_provisioner, entry.driver)
         for name, entry in served.items()
     }
     reclaimer = Reclaimer(client, informers, volume_events, provisioners)
@@ -119,10 +117,24 @@ def control_plane(
         NamespaceDeletion(client, informers, node_events).run,
         EventExpiry(client, informers, node_events).run,
         *_node_loss(client, informers, node_events, settings.nodes.grace_seconds),
+        DriverObjects(client, _attach_required(extra)).run,
         *_workloads(client, informers),
         *_advanced(client, informers, by_provisioner, provisioners),
     )
-    return ControlPlane(informers, components, _Reachable(fleet), fleet, local.close)
+
+    async def close() -> None:
+        for each in sides:
+            await each.close()
+        await backends.close()
+
+    return ControlPlane(informers, components, _Reachable(fleet), fleet, close)
+
+
+def _attach_required(extra: Mapping[str, Served]) -> dict[str, bool]:
+    """Return for every CSI driver served whether its volumes are attached first."""
+    known = {name: kind in registry.ATTACHING for name, kind in registry.DRIVERS.items()}
+    others = {each.driver: isinstance(each.backend, Attacher) for each in extra.values()}
+    return {**known, **others}
 
 
 def _machines(
@@ -130,18 +142,22 @@ def _machines(
     client: Client,
     informers: Informers,
     extra_sides: Mapping[str, NodeSide],
+    sides: list[systems.NodeSides],
 ) -> Machines:
     """The nodes this machine plays, each with an agent and a directory of its own."""
     count = settings.nodes.count or machines.remembered(settings.data_dir).count
 
     def build(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
+        root = settings.data_dir / "nodes" / node
+        made = systems.NodeSides(root, settings.storage, extra_sides)
+        sides.append(made)
         return NodeAgent(
             link,
             caches,
             recorder,
             node_name=node,
-            root=settings.data_dir / "nodes" / node,
-            node_sides={"local": LocalNodeSide(), **extra_sides},
+            root=root,
+            node_sides=made,
             # Containers see the machine's files, but not the keys and data of Holdfast itself.
             hidden=(str(settings.data_dir),),
             # Four renewals have to be missed before a node counts as lost.
@@ -231,9 +247,7 @@ class _Reachable(Mapping[str, PodRunner]):
         return sum(1 for _ in self)
 
 
-def _local_backend(
-    data_dir: Path, nodes: tuple[str, ...], fleet: Machines
-) -> LocalBackend | LocalFleet:
+def local_backend(data_dir: Path, nodes: tuple[str, ...], refusal: Callable[[str], str]) -> Backend:
     """Make the local backend of one node, or that of several with a directory for each."""
     first, *others = nodes
     backend = LocalBackend(volumes_directory(data_dir), first)
@@ -243,4 +257,4 @@ def _local_backend(
     for name in others:
         root = data_dir / "nodes" / name / "volumes"
         members[name] = LocalBackend(root, name, suffix=f".{name}")
-    return LocalFleet(members, fleet.refusal)
+    return LocalFleet(members, refusal)

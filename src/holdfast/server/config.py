@@ -16,6 +16,10 @@ file holds what a flag can say::
     grace_seconds = 40
     toleration_seconds = 300
 
+and the storage systems, each under a name: ``[rbd.NAME]``, ``[cinder.NAME]``,
+``[vsphere.NAME]``, ``[gluster.NAME]``, ``[nfs.NAME]``. Their keys belong to the
+backends, which check them when they are opened. Here only paths are completed.
+
 Invariant: a `Config` that exists is valid. An unknown key or an impossible
 value is a `ConfigError` that names the place and what would be accepted, so
 that a misspelt setting never silently does nothing.
@@ -30,7 +34,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from holdfast.kit import suggest
 
@@ -49,6 +53,10 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "nodes": ("count", "grace_seconds", "toleration_seconds"),
 }
 _NUMBERS = ("nodes",)
+# Storage systems; each may have several instances, by name.
+STORAGE = ("rbd", "cinder", "vsphere", "gluster", "nfs")
+# Keys whose values are paths, relative to the data directory; so is any value that begins with ./
+_PATHS = re.compile(r"config|conf|keyring|cloud_conf|clouds_yaml|.+_file|.+_dir")
 
 
 class ConfigError(Exception):
@@ -94,6 +102,10 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     log: Log = field(default_factory=Log)
     nodes: Nodes = field(default_factory=Nodes)
+    # The settings of each storage system: by kind, then by instance.
+    storage: Mapping[str, Mapping[str, Mapping[str, object]]] = field(
+        default_factory=dict, repr=False
+    )
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -139,7 +151,8 @@ def load(
 ) -> Config:
     """Join defaults, the file in ``data_dir`` and the given settings (None: not given)."""
     path = data_dir / FILE_NAME
-    settings = _read(path)
+    document = _document(path)
+    settings = _read(path, document)
     given = {
         ("listen", "address"): listen,
         ("node", "name"): node_name,
@@ -170,6 +183,7 @@ def load(
             _number(*setting("nodes", "grace_seconds"), 0.1, 40.0),
             _whole(*setting("nodes", "toleration_seconds"), 0, 300) or 0,
         ),
+        storage=_storage(path, document),
     )
 
 
@@ -200,20 +214,26 @@ def _located(where: str, address: str) -> Listen:
         raise ConfigError(f"{where}{error}") from None
 
 
-def _read(path: Path) -> dict[tuple[str, str], str]:
-    """Give the file's settings by (section, key); a missing file has none."""
+def _document(path: Path) -> dict[str, Any]:
+    """Give the file's content; a missing file has none."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: is no TOML: {error}") from error
+
+
+def _read(path: Path, document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Give the settings that a flag can say, by (section, key)."""
     settings = {}
     for section, content in document.items():
+        if section in STORAGE:
+            continue
         if section not in _KNOWN:
-            raise _unknown(path, section, tuple(_KNOWN))
+            raise _unknown(path, section, (*_KNOWN, *STORAGE))
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: {section} is a section: write [{section}] and its keys")
         for key, value in content.items():
@@ -221,6 +241,39 @@ def _read(path: Path) -> dict[tuple[str, str], str]:
                 raise _unknown(path, f"{section}.{key}", _dotted(section))
             settings[section, key] = _text(f"{path}: {section}.{key}: ", section, value)
     return settings
+
+
+def _storage(path: Path, document: Mapping[str, Any]) -> dict[str, dict[str, dict[str, object]]]:
+    """Give the settings of the storage systems, with complete paths."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for kind in STORAGE:
+        instances = document.get(kind, {})
+        if not isinstance(instances, dict):
+            raise ConfigError(f"{path}: {kind} is a section: write [{kind}.NAME] and its keys")
+        for name, settings in instances.items():
+            if not isinstance(settings, dict):
+                raise ConfigError(
+                    f"{path}: {kind}.{name} is no section: each of several has a name of its own, "
+                    f"so write [{kind}.NAME] above {name}"
+                )
+            if not name or not name.isascii() or not name.isprintable() or "/" in name:
+                raise ConfigError(f"{path}: {kind}.{name!r} is no name: use letters and digits")
+            found.setdefault(kind, {})[name] = _completed(path.parent.absolute(), settings)
+    return found
+
+
+def _completed(directory: Path, settings: Mapping[str, object]) -> dict[str, object]:
+    return {key: _complete(directory, key, value) for key, value in settings.items()}
+
+
+def _complete(directory: Path, key: str, value: object) -> object:
+    if isinstance(value, dict):
+        return _completed(directory, value)
+    if not isinstance(value, str) or not value:
+        return value
+    if not _PATHS.fullmatch(key.replace("-", "_")) and not value.startswith(("./", "../")):
+        return value
+    return str(directory / Path(value).expanduser())
 
 
 def _text(where: str, section: str, value: object) -> str:

@@ -19,6 +19,7 @@ from holdfast.backends.protocol import (
     Connected,
     Finding,
     MountSource,
+    NodeInfo,
     Volume,
     VolumeHandle,
     VolumePage,
@@ -117,7 +118,11 @@ class StorageNode:
     def __init__(self, storage: Storage, node: str, max_volumes: int | None = None) -> None:
         self._storage = storage
         self._node = node
-        self.max_volumes = max_volumes
+        self._max_volumes = max_volumes or 0
+
+    async def describe(self) -> NodeInfo:
+        """See `NodeDescriber.describe`."""
+        return NodeInfo(self._node, {}, self._max_volumes)
 
     async def connect(self, volume: VolumeHandle, context: Mapping[str, str]) -> Connected:
         """See `NodeSide.connect`."""

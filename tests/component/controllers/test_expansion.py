@@ -242,7 +242,7 @@ async def test_a_failure_that_may_pass_is_tried_again(
 ) -> None:
     real, tries = LocalBackend.expand, 0
 
-    async def expand(self: LocalBackend, id: str, size: int) -> Volume:
+    async def expand(self: LocalBackend, id: str, size: int, **_: Any) -> Volume:
         nonlocal tries
         tries += 1
         if tries == 1:
@@ -267,7 +267,7 @@ async def test_a_crash_while_the_storage_grows_is_made_good(
 ) -> None:
     real, reached = LocalBackend.expand, asyncio.Event()
 
-    async def expand(self: LocalBackend, id: str, size: int) -> Volume:
+    async def expand(self: LocalBackend, id: str, size: int, **_: Any) -> Volume:
         if moment == "after the backend":
             await real(self, id, size)
         reached.set()

@@ -255,7 +255,7 @@ async def test_the_claim_stays_while_its_snapshot_is_taken(
 ) -> None:
     real, go = LocalBackend.create_snapshot, asyncio.Event()
 
-    async def slow(self: LocalBackend, name: str, volume: str) -> Snapshot:
+    async def slow(self: LocalBackend, name: str, volume: str, **_: Any) -> Snapshot:
         await go.wait()
         return await real(self, name, volume)
 
@@ -278,7 +278,7 @@ async def test_a_failure_of_the_storage_is_told_and_tried_again(
 ) -> None:
     real, tries = LocalBackend.create_snapshot, 0
 
-    async def failing(self: LocalBackend, name: str, volume: str) -> Snapshot:
+    async def failing(self: LocalBackend, name: str, volume: str, **_: Any) -> Snapshot:
         nonlocal tries
         tries += 1
         if tries == 1:
@@ -303,7 +303,7 @@ async def test_a_crash_while_a_snapshot_is_taken_leaves_nothing(
 ) -> None:
     real, reached = LocalBackend.create_snapshot, asyncio.Event()
 
-    async def hang(self: LocalBackend, name: str, volume: str) -> Snapshot:
+    async def hang(self: LocalBackend, name: str, volume: str, **_: Any) -> Snapshot:
         if moment == "after":
             await real(self, name, volume)
         reached.set()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.backends.protocol import Attacher
-from holdfast.controllers import attachments
+from holdfast.controllers import attachments, secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
 from holdfast.kit.backoff import Backoff
@@ -41,6 +42,7 @@ class AttachmentServer:
         attachments.index(self._attachments)
         self._volumes = informers.of(kinds.VOLUME)
         self._csi_nodes = informers.of(kinds.CSI_NODE)
+        self._secrets = secrets.SecretReader(client)
         self._provisioners = provisioners
         self._backoff = Backoff(1.0, 300.0)
         # When an attachment that failed may be tried again, in the event loop's time.
@@ -82,8 +84,7 @@ class AttachmentServer:
         if obj is None:
             self._forget(name)
             return Done
-        served = self._provisioners.get(obj["spec"]["attacher"])
-        storage = served.backend if served is not None else None
+        storage = self._provisioners.behind(obj["spec"]["attacher"])
         if not isinstance(storage, Attacher):
             return Done
         pause = self._pauses.get(name, 0.0) - asyncio.get_running_loop().time()
@@ -108,7 +109,10 @@ class AttachmentServer:
             node = self._node_id(obj)
             await self._hold(kinds.VOLUME, volume, driver)
             obj = await self._hold(_KIND, obj, driver)
-            metadata = await storage.attach(_handle(volume), node, _read_only(volume))
+            values = await self._secrets_of(volume)
+            metadata = await storage.attach(
+                _handle(volume), node, _read_only(volume), secrets=values
+            )
         except (_Refused, backend_errors.BackendError) as error:
             return await self._failed(obj, "attachError", error)
         self._forget(name)
@@ -127,7 +131,8 @@ class AttachmentServer:
             return Done
         try:
             volume = self._volume_of(obj)
-            await storage.detach(_handle(volume), self._node_id(obj))
+            values = await self._secrets_of(volume)
+            await storage.detach(_handle(volume), self._node_id(obj), secrets=values)
         except (_Refused, backend_errors.BackendError) as error:
             return await self._failed(obj, "detachError", error)
         self._forget(obj["metadata"]["name"])
@@ -142,11 +147,18 @@ class AttachmentServer:
         volume = self._volumes.get(name)
         if volume is None or self._attachments.by(attachments.BY_VOLUME, name):
             return
-        ours = {finalizer_of(driver) for driver in self._provisioners.names()}
+        ours = {finalizer_of(driver) for driver in self._provisioners.drivers()}
         present = volume["metadata"].get("finalizers") or []
         kept = [finalizer for finalizer in present if finalizer not in ours]
         if kept != present:
             await self._patch(kinds.VOLUME, volume, {"metadata": {"finalizers": kept}})
+
+    async def _secrets_of(self, volume: Object) -> Mapping[str, str]:
+        ref = registry.attach_secret(volume["spec"])
+        if ref is None and "csi" not in volume["spec"]:
+            # An in-tree source has no place for such a reference.
+            ref = secrets.deletion_ref(volume["metadata"].get("annotations") or {})
+        return await self._secrets.read(ref)
 
     def _volume_of(self, obj: Object) -> Object:
         name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.api import errors, kinds, views
+from holdfast.backends import registry
 from holdfast.controllers import attachments
 from holdfast.controllers.attaching.wanted import Wanted, shared
 from holdfast.runtime.client import Client, Object
@@ -88,13 +89,13 @@ class AttachDetachController:
 
     def _volume_changed(self, old: Object | None, new: Object | None) -> None:
         # A claim may be gone before its pod's end is seen here; its volume's release is not missed.
-        if new is not None and "csi" in new["spec"] and _phase(old) != _phase(new):
+        if new is not None and _phase(old) != _phase(new) and registry.driver_of(new["spec"]):
             self.loop.enqueue(new["metadata"]["name"])
 
     def _enqueue(self, name: str) -> None:
         volume = self._volumes.get(name)
         # Most volumes need no attaching; they cost no more than this look.
-        if volume is None or "csi" in volume["spec"]:
+        if volume is None or registry.driver_of(volume["spec"]):
             self.loop.enqueue(name)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
@@ -129,18 +130,21 @@ class AttachDetachController:
             elif present and not shared(volume):
                 self._say_taken(volume, wanted, node, pods)
             else:
-                present[node] = await self._attach(volume, node)
+                await self._attach(volume, node, present)
         due = [wait for wait in waits if wait > 0]
         return After(min(due)) if due else Done
 
-    async def _attach(self, volume: Object, node: str) -> Object:
-        source = volume["spec"]["csi"]
-        body = {
-            "metadata": {
-                "name": attachments.name_of(source["volumeHandle"], source["driver"], node)
-            },
+    async def _attach(self, volume: Object, node: str, present: dict[str, Object]) -> None:
+        identity = attachments.identity(volume)
+        if identity is None:
+            # Its source names no volume; the node says so when it is to be mounted.
+            return
+        driver, handle = identity
+        name = attachments.name_of(handle, driver, node)
+        body: Object = {
+            "metadata": {"name": name},
             "spec": {
-                "attacher": source["driver"],
+                "attacher": driver,
                 "nodeName": node,
                 "source": {"persistentVolumeName": volume["metadata"]["name"]},
             },
@@ -149,9 +153,10 @@ class AttachDetachController:
             written = await self._client.create(_KIND, body)
         except errors.AlreadyExists:
             # The old one is still on its way out; its end wakes the volume again.
-            return await self._client.get(_KIND, body["metadata"]["name"])
+            present[node] = await self._client.get(_KIND, name)
+            return
         self._attachments.observe(written)
-        return written
+        present[node] = written
 
     async def _report(
         self, volume: Object, attachment: Object, node: str, pods: list[Object]
@@ -259,8 +264,7 @@ def _phase(volume: Object | None) -> object:
 
 
 def _listed_name(volume: Object) -> str:
-    source = volume["spec"]["csi"]
-    return attachments.unique_name(source["driver"], source["volumeHandle"])
+    return attachments.unique_name(*(attachments.identity(volume) or ("", "")))
 
 
 def _users(near: list[str], count: int) -> str:

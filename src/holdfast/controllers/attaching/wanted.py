@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from holdfast.api import kinds, views
+from holdfast.backends import registry
 from holdfast.controllers import attachments, podclaims
 from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informers
@@ -26,8 +27,8 @@ class Wanted:
 
     def attachable(self, volume: Object) -> bool:
         """Whether the volume has to be attached before a node can use it."""
-        source = volume["spec"].get("csi")
-        return bool(source) and attachments.required(self._drivers.get(source["driver"]))
+        driver = registry.driver_of(volume["spec"])
+        return bool(driver) and attachments.required(self._drivers.get(driver))
 
     def volumes_of(self, pod: Object) -> Iterator[str]:
         """Name the volumes behind the pod's claims."""

@@ -17,7 +17,7 @@ from holdfast.api import kinds, quantity, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.backends.protocol import Expander, Volume
-from holdfast.controllers import podclaims
+from holdfast.controllers import podclaims, secrets
 from holdfast.controllers.binding.writes import MIGRATED_TO, PRE_RESIZE, Writes
 from holdfast.controllers.expanding import progress
 from holdfast.controllers.provisioners import MIGRATED, Provisioners, Served
@@ -55,6 +55,7 @@ class ExpandController:
         self._pods = informers.of(kinds.POD)
         podclaims.index(self._pods)
         self._writes = Writes(client, informers)
+        self._secrets = secrets.SecretReader(client)
         self._recorder = recorder
         self._recorders = recorders
         self._provisioners = provisioners
@@ -133,10 +134,7 @@ class ExpandController:
         if driver is None:
             self._recorder.event(obj, "Normal", "ExternalExpanding", _EXTERNAL)
             return
-        message = (
-            f"CSI migration enabled for {maker}; waiting for external resizer to expand the pvc"
-        )
-        self._recorder.event(obj, "Normal", "ExternalExpanding", message)
+        self._recorder.event(obj, "Normal", "ExternalExpanding", _migrated(maker))
         if claim.metadata.annotations.get(RESIZER) != driver:
             await self._writes.claim(obj, {"metadata": {"annotations": {RESIZER: driver}}})
 
@@ -171,13 +169,17 @@ class ExpandController:
 
     async def _expand(self, volume: Object, served: Served, size: quantity.Quantity) -> Volume:
         backend = served.backend
-        handle = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
+        spec, annotations = volume["spec"], volume["metadata"].get("annotations") or {}
+        handle = registry.handle_of(spec, annotations)
         if handle is None or not isinstance(backend, Expander):
             raise backend_errors.Unsupported(
                 "its source is not one that can be expanded",
                 f"persistentvolume {volume['metadata']['name']}",
             )
-        return await backend.expand(handle[1].id, size.bytes())
+        # An in-tree source has no place for such a reference; what may delete may also grow.
+        ref = registry.expand_secret(spec) or secrets.deletion_ref(annotations)
+        values = await self._secrets.read(ref)
+        return await backend.expand(handle[1].id, size.bytes(), secrets=values)
 
     async def _record(self, claim: Object, volume: Object, grown: Volume, on_node: bool) -> Object:
         """Tell the new capacity on the volume; with it what the claim had, until it follows."""
@@ -235,9 +237,9 @@ class ExpandController:
             message = f'error expanding volume "{where}" of plugin "{plugin}": {error}'
             self._recorder.event(obj, "Warning", "VolumeResizeFailed", message)
         else:
-            name, volume = served.name.name, claim.spec.volume_name
+            name, volume = served.driver, claim.spec.volume_name
             message = f'resize volume "{volume}" by resizer "{name}" failed: {error}'
-            self._recorders[name].event(obj, "Warning", "VolumeResizeFailed", message)
+            self._recorders[served.name.name].event(obj, "Warning", "VolumeResizeFailed", message)
         step = progress.refused(obj, request, str(error), infeasible=infeasible)
         await self._status(obj, step)
         return After(delay)
@@ -247,7 +249,8 @@ class ExpandController:
         told = (obj.get("status") or {}).get("allocatedResources") or {}
         if served.in_tree or told.get("storage") == claim.spec.request:
             return
-        self._recorder.event(obj, "Normal", "ExternalExpanding", _EXTERNAL)
+        waiting = _EXTERNAL if served.driver == served.name.name else _migrated(served.name.name)
+        self._recorder.event(obj, "Normal", "ExternalExpanding", waiting)
         message = f"External resizer is resizing volume {claim.spec.volume_name}"
         self._recorders[served.name.name].event(obj, "Normal", "Resizing", message)
 
@@ -260,6 +263,10 @@ class ExpandController:
             self._recorders[served.name.name].event(
                 obj, "Normal", "VolumeResizeSuccessful", "Resize volume succeeded"
             )
+
+
+def _migrated(maker: str) -> str:
+    return f"CSI migration enabled for {maker}; waiting for external resizer to expand the pvc"
 
 
 def _requested(claim: Object) -> str:

@@ -12,15 +12,19 @@ and a restart of the agent disturbs neither volumes nor containers of a pod that
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from holdfast.api import errors, kinds, views
+from holdfast.backends import errors as backend_errors
 from holdfast.backends.protocol import NodeSide
+from holdfast.controllers import secrets
 from holdfast.controllers.nodeagent import (
     attaching,
+    drivers,
     growing,
     mounting,
     resolving,
@@ -76,9 +80,12 @@ class NodeAgent:
         )
         self._resolver = resolving.Resolver(client, informers, node_sides)
         self._volumes = mounting.PodVolumes(root, node_sides)
-        self._sides = node_sides
+        self._drivers = drivers.NodeDrivers(client, informers, node_name, node_sides)
+        self._secrets = secrets.SecretReader(client)
         self._attached = attaching.NodeAttachments(client, informers, self._volumes, node_name)
-        self._growth = growing.VolumeGrowth(client, informers, recorder, self._volumes, node_name)
+        self._growth = growing.VolumeGrowth(
+            client, informers, recorder, self._volumes, self._attached, node_name
+        )
         self._run = PodContainers(
             client, recorder, root, hidden=hidden, changed=self._container_changed
         )
@@ -92,12 +99,13 @@ class NodeAgent:
         informers.of(kinds.CLAIM).subscribe(self._claim_changed)
         informers.of(kinds.VOLUME).subscribe(self._volume_changed)
         informers.of(kinds.VOLUME_ATTACHMENT).subscribe(self._attachment_changed)
+        informers.of(kinds.CSI_DRIVER).subscribe(self._driver_changed)
 
     async def run(self) -> None:
         """Serve the node until cancelled; mounted volumes stay mounted afterwards."""
         await self._informers.synced()
         await self._registration.register()
-        await attaching.register(self._client, self._node, self._sides)
+        await self._drivers.enter()
         self._obstacle = await trial.obstacle(self._root)
         if self._obstacle:
             log.warning("containers are not run", extra={"why": self._obstacle})
@@ -106,6 +114,7 @@ class NodeAgent:
         await self._attached.tell()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._registration.run())
+            group.create_task(self._drivers.run())
             group.create_task(self._growth.run())
             group.create_task(self._run.run())
             group.create_task(self._controller.run())
@@ -155,21 +164,33 @@ class NodeAgent:
         title = entry.name
         try:
             order = await self._resolver.resolve(obj, pod, entry)
-            title = order.title
+            title = order.shown
             order = await self._attached.ready(order)
-            await self._volumes.set_up(pod.metadata.uid, order)
+            await self._volumes.set_up(pod.metadata.uid, await self._with_secrets(order))
         except attaching.NotAttached:
             # The controller tells the pod why; the attachment's change ends the wait.
             self._held[key] = asyncio.get_running_loop().time() + LAST_RETRY
         except (resolving.Unmountable, mounting.MountFailed) as error:
             self._held[key] = asyncio.get_running_loop().time() + self._backoff.next(key)
-            text = f'MountVolume.SetUp failed for volume "{error.title or title}" : {error}'
+            if isinstance(error, resolving.Unmountable):
+                title = error.title or title
+            text = f'MountVolume.SetUp failed for volume "{title}" : {error}'
             self._recorder.event(obj, "Warning", "FailedMount", text)
         else:
             self._forget(key)
-            self._growth.mounted(title)
+            self._growth.mounted(order.title)
             text = f'MountVolume.SetUp succeeded for volume "{title}" '
             self._recorder.event(obj, "Normal", "SuccessfulMountVolume", text)
+
+    async def _with_secrets(self, order: resolving.Order) -> resolving.Order:
+        if not isinstance(order, resolving.BackendOrder) or order.secret is None:
+            return order
+        try:
+            values = await self._secrets.read(order.secret)
+        except backend_errors.BackendError as error:
+            raise mounting.MountFailed(order.title, str(error)) from error
+        handle = dataclasses.replace(order.handle, secrets=values)
+        return dataclasses.replace(order, handle=handle)
 
     async def _run_containers(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
         if self._obstacle:
@@ -299,6 +320,12 @@ class NodeAgent:
         reference = volume["spec"].get("claimRef") if volume is not None else None
         if reference:
             self._retry_now((reference.get("namespace", ""), reference.get("name", "")))
+
+    def _driver_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        """Whether a driver's volumes are attached first may just have been told."""
+        for uid, entry in self._held:
+            self._held[uid, entry] = 0.0
+            self._controller.enqueue(uid)
 
     def _retry_now(self, claim: tuple[str, str]) -> None:
         """Try the failed volumes of this claim's pods at once: what they lacked may be there."""

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from holdfast.api import errors, kinds
-from holdfast.backends.protocol import NodeSide
 from holdfast.controllers import attachments
 from holdfast.controllers.nodeagent import mounting, resolving
-from holdfast.runtime.client import Client
+from holdfast.runtime.client import Client, Object
 from holdfast.runtime.informer import Informers
-
-LIMIT = "max_volumes"
 
 
 class NotAttached(Exception):
@@ -54,12 +50,25 @@ class NodeAttachments:
             raise NotAttached(order.title) from error
         if not attachments.is_attached(found):
             raise NotAttached(order.title)
-        metadata = (found.get("status") or {}).get("attachmentMetadata") or {}
-        return dataclasses.replace(order, context=metadata)
+        return dataclasses.replace(order, context=_metadata(found))
+
+    async def context_of(self, driver: str, handle: str) -> Mapping[str, str]:
+        """Return what attaching a volume to this node returned; nothing where none is needed."""
+        if not driver or not attachments.required(self._drivers.get(driver)):
+            return {}
+        name = attachments.name_of(handle, driver, self._node)
+        try:
+            return _metadata(await self._client.get(kinds.VOLUME_ATTACHMENT, name))
+        except errors.NotFound:
+            return {}
 
     async def tell(self) -> None:
         """List what is in use on the node's status; nothing is written that is listed already."""
-        staged = {attachments.unique_name(side, handle) for side, handle in self._mounted.driven()}
+        staged = {
+            attachments.unique_name(driver, handle)
+            for driver, handle in self._mounted.driven()
+            if attachments.required(self._drivers.get(driver))
+        }
         wanted = sorted(staged | self._coming)
         node = self._nodes.get(self._node)
         if node is None or ((node.get("status") or {}).get("volumesInUse") or []) == wanted:
@@ -73,27 +82,5 @@ class NodeAttachments:
         self._coming.clear()
 
 
-async def register(client: Client, node: str, sides: Mapping[str, NodeSide]) -> None:
-    """Enter the drivers of this node, with the number of volumes each can take, in its CSINode."""
-    ours = {name: _entry(name, node, side) for name, side in sides.items() if "." in name}
-    if not ours:
-        return
-    found = await client.get(kinds.CSI_NODE, node)
-    present: list[dict[str, Any]] = (found.get("spec") or {}).get("drivers") or []
-    wanted = [entry for entry in present if entry["name"] not in ours] + list(ours.values())
-    if sorted(present, key=_name) != sorted(wanted, key=_name):
-        version = found["metadata"]["resourceVersion"]
-        patch = {"metadata": {"resourceVersion": version}, "spec": {"drivers": wanted}}
-        await client.patch(kinds.CSI_NODE, node, patch)
-
-
-def _entry(name: str, node: str, side: NodeSide) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name, "nodeID": node}
-    limit = getattr(side, LIMIT, None)
-    if limit is not None:
-        entry["allocatable"] = {"count": limit}
-    return entry
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return str(entry["name"])
+def _metadata(attachment: Object) -> Mapping[str, str]:
+    return (attachment.get("status") or {}).get("attachmentMetadata") or {}

@@ -13,9 +13,11 @@ from typing import Any
 
 from holdfast.api import kinds, views
 from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry
+from holdfast.controllers import secrets
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.expanding import progress
-from holdfast.controllers.nodeagent import mounting
+from holdfast.controllers.nodeagent import attaching, mounting
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
@@ -36,8 +38,11 @@ class VolumeGrowth:
         informers: Informers,
         recorder: Recorder,
         volumes: mounting.PodVolumes,
+        attached: attaching.NodeAttachments,
         node: str,
     ) -> None:
+        self._secrets = secrets.SecretReader(client)
+        self._attached = attached
         self._claims = informers.of(kinds.CLAIM)
         self._volumes = informers.of(kinds.VOLUME)
         self._writes = Writes(client, informers)
@@ -97,7 +102,7 @@ class VolumeGrowth:
         if pending:
             claim = await self._step(claim, progress.on_node(claim))
         try:
-            if not await self._mounted.grow(name):
+            if not await self._follow(name, claim):
                 return Done
         except mounting.MountFailed as error:
             return await self._failed(name, size, claim, pending, error)
@@ -107,6 +112,19 @@ class VolumeGrowth:
             text = f'MountVolume.NodeExpandVolume succeeded for volume "{name}" {self._node}'
             self._recorder.event(claim, "Normal", "FileSystemResizeSuccessful", text)
         return Done
+
+    async def _follow(self, name: str, claim: Object) -> bool:
+        """Let device and file system follow; False when the volume is not here."""
+        obj, record = self._volumes.get(name), self._mounted.connected(name)
+        if obj is None or record is None or record.handle is None:
+            return False
+        ref = registry.node_expand_secret(obj["spec"], claim["metadata"]["namespace"])
+        try:
+            values = await self._secrets.read(ref)
+        except backend_errors.BackendError as error:
+            raise mounting.MountFailed(name, str(error)) from error
+        context = await self._attached.context_of(record.driver, record.handle.id)
+        return await self._mounted.grow(name, values, context)
 
     async def _failed(
         self, name: str, size: str, claim: Object, pending: bool, error: mounting.MountFailed

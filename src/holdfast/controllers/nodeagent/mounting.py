@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -156,7 +157,8 @@ class PodVolumes:
             name = f"{name}~{order.entry}"
         described = (order.entry, order.plugin, name, order.title, self._how(order))
         if isinstance(order, resolving.BackendOrder):
-            return Record(*described, side=order.side, handle=order.handle)
+            handle = dataclasses.replace(order.handle, secrets={})
+            return Record(*described, side=order.side, driver=order.driver, handle=handle)
         return Record(*described)
 
     def _how(self, order: resolving.Order) -> How:
@@ -175,25 +177,34 @@ class PodVolumes:
     def driven(self) -> set[tuple[str, str]]:
         """Return (driver, handle) of the volumes of CSI drivers that are staged, or may be."""
         return {
-            (record.side, record.handle.id)
+            (record.driver, record.handle.id)
             for records in self._known.values()
             for record in records.values()
-            if record.how == "staged" and record.handle is not None and "." in record.side
+            if record.how == "staged" and record.handle is not None and record.driver
         }
 
-    async def grow(self, volume: str) -> bool:
+    def connected(self, volume: str) -> Record | None:
+        """Return the record of a volume that some pod of this node has."""
+        uid, entry = next(iter(self._users.get(volume, ())), ("", ""))
+        return self._known.get(uid, {}).get(entry)
+
+    async def grow(
+        self, volume: str, secrets: Mapping[str, str], context: Mapping[str, str]
+    ) -> bool:
         """Let a volume that is staged here use all of its device; may be repeated.
 
-        False when it is not staged on this node. Raises MountFailed, from errors.Conflict
-        when its file system grows only before it is mounted.
+        `secrets` are the node's for it, `context` is what attaching returned. False when it
+        is not staged on this node. Raises MountFailed, from errors.Conflict when its file
+        system grows only before it is mounted.
         """
         async with self._translated(volume), self._locks.hold(volume):
-            uid, entry = next(iter(self._users.get(volume, ())), ("", ""))
-            record = self._known.get(uid, {}).get(entry)
+            record = self.connected(volume)
             staging = self._staging / volume
             if record is None or record.handle is None or not self._volumes.is_staged(staging):
                 return False
-            await self._volumes.grow(record.handle, self._side(record.side), staging)
+            handle = dataclasses.replace(record.handle, secrets=secrets)
+            side = self._side(record.side)
+            await self._volumes.grow(handle, side, staging, context=context)
             return True
 
     # --- taking down ----------------------------------------------------------

@@ -5,7 +5,8 @@ Each volume has a directory `pods/<uid>/volumes/<plugin>/<name>/` holding `volum
 `ready` (an empty file, made when all is done). After a crash the record says what may
 have to be undone; `ready` says what need not be done again.
 
-The invariant: a record is removed last, when nothing it describes is left.
+The invariants: a record is removed last, when nothing it describes is left; and it holds no
+secret, so a volume has to be taken down without one.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str
     how: How
     side: str = ""
+    # The CSI driver under whose name the volume is attached.
+    driver: str = ""
     handle: protocol.VolumeHandle | None = None
 
 

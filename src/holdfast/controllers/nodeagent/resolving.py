@@ -8,20 +8,31 @@ an `Unmountable` whose text becomes the pod's FailedMount event.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.api import kinds, quantity, views
-from holdfast.backends import names, protocol
+from holdfast.backends import protocol, registry
 from holdfast.backends.local import legacy
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.controllers.nodeagent import content
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 
 LOCAL = "local"
 HOST_PATH = "kubernetes.io~host-path"
-_PLUGINS = {"local": "kubernetes.io~local-volume", "csi": "kubernetes.io~csi"}
+# Directories that are not named after the source.
+_PLUGINS = {
+    "csi": "kubernetes.io~csi",
+    "hostPath": HOST_PATH,
+    "local": "kubernetes.io~local-volume",
+    "vsphereVolume": "kubernetes.io~vsphere-volume",
+}
+# Sources whose files are nobody's to give to a pod's group: a host's, or those of a shared server.
+_OWNED = frozenset({"glusterfs", "hostPath", "nfs"})
 
 # What this node would need for a source that no backend here serves.
 NEEDS = {
@@ -61,11 +72,20 @@ class Order:
     read_only: bool = False
     group: int | None = None
     group_policy: str = ""
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The volume's name in events."""
+        return self.label or self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOrder(Order):
-    """What a backend's node side connects: a persistent volume, or a path given `inline`."""
+    """What a backend's node side connects: a persistent volume, or a path given `inline`.
+
+    `secret` is where the node's secret for the volume is; it is read when it is carried out.
+    """
 
     side: str = LOCAL
     handle: protocol.VolumeHandle
@@ -75,6 +95,7 @@ class BackendOrder(Order):
     driver: str = ""
     context: Mapping[str, str] = field(default_factory=dict)
     exclusive: bool = False
+    secret: SecretRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +136,9 @@ class Resolver:
             return _empty_dir(entry.name, entry.empty_dir, group)
         if entry.host_path is not None:
             return self._host_path(entry.name, entry.host_path)
+        source, fields = _written(obj, entry.name)
+        if source in registry.SOURCES:
+            return self._inline(pod, entry.name, source, fields)
         try:
             files = await content.of_entry(self._client, obj, entry)
         except content.ContentError as error:
@@ -172,18 +196,18 @@ class Resolver:
         claim_source = entry.persistent_volume_claim
         read_only = claim_source is not None and claim_source.read_only
         security = pod.spec.security_context
-        side, handle = LOCAL, legacy.handle_of(obj["spec"], volume.metadata.annotations)
-        driver = str(fields.get("driver", "")) if source == "csi" else ""
-        if driver in self._sides:
-            side, handle = driver, names.csi_handle(obj["spec"])
-        if handle is None:
+        found = registry.handle_of(obj["spec"], volume.metadata.annotations)
+        if found is None or (source == "csi" and found[0] not in self._sides):
             raise Unmountable(_no_backend(source, fields), name)
+        side, handle = found
         self._require(side, name)
-        # A path of the host keeps its owners; everything else may be given to a group.
-        group = security.fs_group if source != "hostPath" else None
+        options = tuple(views.mount_options(volume))
+        if side != LOCAL:
+            handle = dataclasses.replace(handle, options=options)
+        group = security.fs_group if source not in _OWNED else None
         return BackendOrder(
             entry.name,
-            _PLUGINS.get(source, HOST_PATH),
+            _plugin(source),
             name,
             name,
             read_only=read_only or handle.read_only,
@@ -191,8 +215,9 @@ class Resolver:
             group_policy=security.fs_group_change_policy,
             side=side,
             handle=handle,
-            options=tuple(views.mount_options(volume)),
-            driver=driver,
+            options=options,
+            driver=registry.driver_of(obj["spec"]),
+            secret=registry.node_secret(obj["spec"], pod.metadata.namespace),
             exclusive=volume.spec.access_modes == ["ReadWriteOncePod"],
         )
 
@@ -201,6 +226,35 @@ class Resolver:
         handle = legacy.inline_handle({"hostPath": source})
         assert handle is not None
         return BackendOrder(name, HOST_PATH, name, name, handle=handle, inline=True)
+
+    def _inline(self, pod: views.Pod, entry: str, source: str, fields: Mapping[str, Any]) -> Order:
+        """Order a storage system's volume that the pod itself names, without a claim."""
+        spec = {source: fields}
+        if registry.driver_of(spec):
+            raise Unmountable(
+                f"{source} volumes have to be attached, and a pod's own cannot be: make a "
+                "PersistentVolume and a claim for it"
+            )
+        found = registry.handle_of(spec)
+        if found is None:
+            raise Unmountable(_no_backend(source, fields))
+        side, handle = found
+        self._require(side, entry)
+        # Pods that name the same volume share it on the node.
+        digest = hashlib.sha256(handle.id.encode()).hexdigest()[:20]
+        return BackendOrder(
+            entry,
+            _plugin(source),
+            entry,
+            f"{source.lower()}-{digest}",
+            label=entry,
+            read_only=handle.read_only,
+            group=pod.spec.security_context.fs_group if source not in _OWNED else None,
+            group_policy=pod.spec.security_context.fs_group_change_policy,
+            side=side,
+            handle=handle,
+            secret=registry.node_secret(spec, pod.metadata.namespace),
+        )
 
     def _require(self, side: str, name: str) -> None:
         if side not in self._sides:
@@ -243,6 +297,19 @@ def _check_mode(pod: views.Pod, entry: str, mode: str) -> None:
         )
 
 
+def _plugin(source: str) -> str:
+    """Return the directory of a source's volumes beneath a pod's, as a kubelet names it."""
+    return _PLUGINS.get(source, f"kubernetes.io~{source}")
+
+
+def _written(obj: Mapping[str, Any], entry: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind of a pod's volume as it was written, and its fields."""
+    volumes = obj.get("spec", {}).get("volumes") or ()
+    fields = next((dict(volume) for volume in volumes if volume.get("name") == entry), {})
+    source = next((key for key in fields if key != "name"), "")
+    return source, fields.get(source) or {}
+
+
 def _no_backend(source: str, fields: Mapping[str, Any]) -> str:
     if source == "csi":
         driver = fields.get("driver", "")
@@ -253,7 +320,4 @@ def _no_backend(source: str, fields: Mapping[str, Any]) -> str:
 
 def _unsupported(obj: Mapping[str, Any], entry: str) -> Unmountable:
     """Explain an entry of a kind that is not served, naming the kind as it was written."""
-    volumes = obj.get("spec", {}).get("volumes") or ()
-    fields = next((dict(volume) for volume in volumes if volume.get("name") == entry), {})
-    source = next((key for key in fields if key != "name"), "")
-    return Unmountable(_no_backend(source, fields.get(source) or {}))
+    return Unmountable(_no_backend(*_written(obj, entry)))

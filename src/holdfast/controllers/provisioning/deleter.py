@@ -10,7 +10,7 @@ from __future__ import annotations
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
-from holdfast.controllers import attachments
+from holdfast.controllers import attachments, secrets
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.reclaiming import EXTERNAL_FINALIZER
@@ -21,6 +21,8 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 
 _WORKERS = 16
+# A cluster's own controller calls a volume Failed whose in-tree provisioner it no longer knows.
+_LEFT = ("Released", "Failed")
 
 
 class Deleter:
@@ -39,6 +41,7 @@ class Deleter:
         self._attachments = informers.of(kinds.VOLUME_ATTACHMENT)
         attachments.index(self._attachments)
         self._writes = Writes(client, informers)
+        self._secrets = secrets.SecretReader(client)
         self._recorders = recorders
         self._provisioners = provisioners
         self._backoff = Backoff(0.5, 300.0)
@@ -54,7 +57,7 @@ class Deleter:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             return
-        released = (new.get("status") or {}).get("phase") == "Released"
+        released = (new.get("status") or {}).get("phase") in _LEFT
         if released or (not _deletes(new) and _held(new)):
             self.loop.enqueue(new["metadata"]["name"])
 
@@ -99,13 +102,15 @@ class Deleter:
     async def _delete_storage(self, volume: views.Volume, served: Served) -> None:
         source, fields = volume.spec.source()
         found = registry.handle_of({source: fields}, volume.metadata.annotations)
-        if found is None:
+        if found is None or found[0] != served.name.backend:
             raise backend_errors.Invalid(
                 f"its source {source!r} is not one {served.name.name} makes",
                 f"persistentvolume {volume.metadata.name}",
                 "delete the storage by hand, then remove the finalizer " + EXTERNAL_FINALIZER,
             )
-        await served.backend.delete_volume(found[1].id)
+        ref = secrets.deletion_ref(volume.metadata.annotations)
+        values = await self._secrets.read(ref)
+        await served.backend.delete_volume(found[1].id, secrets=values)
 
     async def _delete_object(self, volume: views.Volume) -> None:
         name = volume.metadata.name
@@ -118,10 +123,7 @@ class Deleter:
 
 
 def _due(volume: views.Volume) -> bool:
-    return (
-        volume.status.phase == "Released"
-        and volume.spec.persistent_volume_reclaim_policy == "Delete"
-    )
+    return volume.status.phase in _LEFT and volume.spec.persistent_volume_reclaim_policy == "Delete"
 
 
 def _deletes(volume: Object) -> bool:

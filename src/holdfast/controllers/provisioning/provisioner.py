@@ -12,10 +12,12 @@ scheduler and provisioner would chase each other; only a change of its class end
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends.protocol import VolumeRequest
+from holdfast.controllers import secrets
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.provisioning import sources, volumes
@@ -31,6 +33,8 @@ _WORKERS = 32
 # external-provisioner's pauses between failed attempts, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 300.0
 _BY_CLASS = "provisioning/unbound-by-class"
+# The in-tree plug-in whose volumes are never mounted, so it takes no options for that.
+_WITHOUT_OPTIONS = "kubernetes.io/host-path"
 
 
 class _Refused(Exception):
@@ -56,6 +60,7 @@ class ProvisioningController:
         self._claims.add_index(_BY_CLASS, _unbound_class)
         self._writes = Writes(client, informers)
         self._sources = sources.Sources(client, informers)
+        self._secrets = secrets.SecretReader(client)
         self._recorders = recorders
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
@@ -132,6 +137,7 @@ class ProvisioningController:
         node = claim.metadata.annotations.get(views.SELECTED_NODE)
         if storage_class.delays_binding and node is None:
             return Done
+        served = self._provisioners.for_class(served.driver, storage_class.provisioner) or served
         try:
             request = await self._request(claim, storage_class, served, node)
             obj = await self._begin(obj, claim, served)
@@ -162,15 +168,17 @@ class ProvisioningController:
                 "none is made to match it; remove it, or label a volume of class "
                 f'"{storage_class.metadata.name}" so that it matches'
             )
-        if served.in_tree and storage_class.mount_options:
+        if served.name.name == _WITHOUT_OPTIONS and storage_class.mount_options:
             name, options = storage_class.metadata.name, " ".join(storage_class.mount_options)
             raise _Refused(
                 "Mount options are not supported by the provisioner "
                 f'but StorageClass "{name}" has mount options [{options}]'
             )
         topology = self._place(storage_class, served, node)
+        refs = volumes.secrets_of(claim, storage_class, served)
+        found = await self._secrets.read(refs.provision)
         source = await self._sources.of(claim, served)
-        return volumes.request_of(claim, storage_class, served, source, topology)
+        return volumes.request_of(claim, storage_class, served, source, topology, found)
 
     def _place(
         self, storage_class: views.StorageClass, served: Served, node: str | None
@@ -240,7 +248,7 @@ class ProvisioningController:
             await self._client.get(kinds.VOLUME, name)
         except errors.NotFound:
             try:
-                await served.backend.delete_volume(name)
+                await self._undo_storage(claim, served)
             except backend_errors.BackendError as error:
                 message = (
                     f"Error cleaning provisioned volume for claim {key[0]}/{key[1]}: {error}. "
@@ -252,6 +260,34 @@ class ProvisioningController:
         self._forget(key)
         await self._release(obj)
         return Done
+
+    async def _undo_storage(self, claim: views.Claim, served: Served) -> None:
+        """Find what was made, or begun, for the claim in the way it was made, and delete it.
+
+        Only the class says where to look and with which secrets: the claim is its user's to edit.
+        """
+        name = views.class_of(claim)
+        found = self._classes.get(name)
+        if found is None:
+            raise backend_errors.NotFound(
+                f'StorageClass "{name}" is gone, so it is not known where the volume '
+                f"{volumes.name_of(claim)} would be",
+                "",
+                "create the class again until the claim is gone, or look for the volume and then "
+                f"remove the finalizer {FINALIZER}",
+            )
+        storage_class = views.storage_class(found)
+        served = self._provisioners.for_class(served.driver, storage_class.provisioner) or served
+        try:
+            refs = volumes.secrets_of(claim, storage_class, served)
+            request = volumes.request_of(claim, storage_class, served)
+        except backend_errors.Invalid:
+            # Nothing can have been made for a class that cannot be understood.
+            return
+        values = await self._secrets.read(refs.provision)
+        made = await served.backend.find_volume(dataclasses.replace(request, secrets=values))
+        if made is not None:
+            await served.backend.delete_volume(made.id, secrets=values)
 
     def _say_made(self, obj: Object, served: Served, name: str) -> None:
         message = f"Successfully provisioned volume {name}"
@@ -283,6 +319,8 @@ class ProvisioningController:
         # The pause counts from before the write that wakes the scheduler.
         delay = self._backoff.next(claim.metadata.key)
         delay = _LAST_RETRY if infeasible else delay
+        if isinstance(error, secrets.Missing | secrets.Unusable):
+            delay = min(delay, secrets.RETRY_SECONDS)
         self._pauses[claim.metadata.key] = asyncio.get_running_loop().time() + delay
         if views.SELECTED_NODE in claim.metadata.annotations:
             # Let the scheduler look for a node where there is room.

@@ -89,11 +89,10 @@ class Sources:
             text = f"the PVC DataSource {source.name} must have a status of Bound.  Got {phase}"
             raise _missing(source, text)
         _check_clone(source, claim, origin)
-        maker = (volume["metadata"].get("annotations") or {}).get(views.PROVISIONED_BY)
         handle = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
-        if maker != served.name.name or handle is None:
+        if handle is None or handle[0] != served.name.backend:
             name = volume["metadata"]["name"]
-            text = f"the source volume {name} was not made by {served.name.name}"
+            text = f"the source volume {name} is not of {served.name.name}"
             raise _refusal(source, text)
         return found, handle[1].id
 
@@ -109,9 +108,9 @@ class Sources:
         if snapshot.metadata.terminating:
             raise _missing(source, f"snapshot {source.name} is currently being deleted")
         content = self._content(source, snapshot)
-        if content.spec.driver != served.name.name:
+        if content.spec.driver != served.driver:
             text = "snapshot content driver does not match the provisioner: "
-            raise _refusal(source, f"{text}{content.spec.driver} and {served.name.name}")
+            raise _refusal(source, f"{text}{content.spec.driver} and {served.driver}")
         if not snapshot.status.ready_to_use or not content.status.snapshot_handle:
             raise _missing(source, f"snapshot {source.name} is not Ready")
         _check_restore(source, claim, content)

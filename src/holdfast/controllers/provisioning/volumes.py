@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from holdfast.api import quantity, views
 from holdfast.backends.names import Made
-from holdfast.backends.protocol import Volume, VolumeRequest, VolumeSource
-from holdfast.controllers import reclaiming
+from holdfast.backends.protocol import NO_SECRETS, Volume, VolumeRequest, VolumeSource
+from holdfast.backends.secretrefs import ClaimIdentity, SecretRefs
+from holdfast.controllers import reclaiming, secrets
+from holdfast.controllers.binding.writes import MIGRATED_TO
 from holdfast.controllers.provisioners import Served
 from holdfast.runtime.client import Object
 
@@ -21,12 +23,20 @@ def name_of(claim: views.Claim) -> str:
     return f"pvc-{claim.metadata.uid}"
 
 
+def secrets_of(claim: views.Claim, storage_class: views.StorageClass, served: Served) -> SecretRefs:
+    """Where the class says that the secrets are; raises `backends.errors.Invalid`."""
+    meta = claim.metadata
+    identity = ClaimIdentity(meta.namespace, meta.name, name_of(claim), meta.annotations)
+    return served.name.secrets(storage_class.parameters or {}, identity)
+
+
 def request_of(
     claim: views.Claim,
     storage_class: views.StorageClass,
     served: Served,
-    source: VolumeSource | None,
-    topology: Mapping[str, str] | None,
+    source: VolumeSource | None = None,
+    topology: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] = NO_SECRETS,
 ) -> VolumeRequest:
     """What the backend has to make; raises `backends.errors.Invalid` for bad parameters."""
     return VolumeRequest(
@@ -37,6 +47,7 @@ def request_of(
         mode="Block" if claim.spec.volume_mode == "Block" else "Filesystem",
         source=source,
         topology=topology,
+        secrets=secrets,
     )
 
 
@@ -50,7 +61,13 @@ def object_of(
     """The PersistentVolume, already bound to the claim from its side."""
     provisioner = served.name.name
     policy = storage_class.reclaim_policy
-    annotations = {views.PROVISIONED_BY: provisioner}
+    refs = secrets_of(claim, storage_class, served)
+    annotations = {
+        views.PROVISIONED_BY: provisioner,
+        **secrets.deletion_annotations(refs.provision),
+    }
+    if served.driver != provisioner:
+        annotations[MIGRATED_TO] = served.driver
     finalizers = []
     if served.in_tree:
         annotations[views.BOUND_BY_CONTROLLER] = "yes"
@@ -58,7 +75,7 @@ def object_of(
         finalizers.append(reclaiming.FINALIZER if served.in_tree else reclaiming.EXTERNAL_FINALIZER)
     spec: Object = {
         "capacity": {"storage": quantity.Quantity.of_bytes(volume.size).canonical()},
-        **served.name.source(Made(volume, request, provisioner)),
+        **served.name.source(Made(volume, request, provisioner, refs)),
         "accessModes": list(claim.spec.access_modes),
         "claimRef": {
             "apiVersion": "v1",

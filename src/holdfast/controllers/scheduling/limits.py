@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holdfast.api import kinds, views
-from holdfast.controllers import podclaims
+from holdfast.controllers import attachments, podclaims, provisioners
 from holdfast.runtime.informer import Informers
 
 TOO_MANY = "node(s) exceed max volume count"
@@ -68,24 +68,20 @@ class VolumeLimits:
                 continue
             volume = self._volumes.get(claim["spec"].get("volumeName") or "")
             if volume is not None:
-                if use := _use_of(volume):
+                if use := attachments.identity(volume):
                     yield use
                 continue
             found = self._classes.get(views.class_of(views.claim(claim)))
             if found is not None:
-                yield found["provisioner"], f"{namespace}/{name}"
+                maker = found["provisioner"]
+                yield provisioners.MIGRATED.get(maker, maker), f"{namespace}/{name}"
 
     def _attached(self, node: str) -> Iterable[Use]:
         for attachment in self._attachments.by(_ATTACHED_TO, node):
             name = (attachment["spec"].get("source") or {}).get("persistentVolumeName", "")
             volume = self._volumes.get(name)
-            if volume is not None and (use := _use_of(volume)):
+            if volume is not None and (use := attachments.identity(volume)):
                 yield use
-
-
-def _use_of(volume: Object) -> Use | None:
-    source = volume["spec"].get("csi")
-    return (source["driver"], source["volumeHandle"]) if source else None
 
 
 def _node_of(attachment: Object) -> tuple[str, ...]:

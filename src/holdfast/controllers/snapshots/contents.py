@@ -8,10 +8,13 @@ the content cannot go.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from holdfast.api import errors, kinds, snapshot_views
 from holdfast.backends import errors as backend_errors
+from holdfast.backends import secretrefs
 from holdfast.backends.protocol import Snapshot, Snapshotter
+from holdfast.controllers import secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.controllers.snapshots import writes
 from holdfast.kit import clock
@@ -41,6 +44,8 @@ class ContentController:
     ) -> None:
         self._informers = informers
         self._contents = informers.of(_KIND)
+        self._classes = informers.of(kinds.SNAPSHOT_CLASS)
+        self._secrets = secrets.SecretReader(client)
         self._writes = writes.SnapshotWrites(client, informers)
         self._recorders = recorders
         self._provisioners = provisioners
@@ -94,18 +99,37 @@ class ContentController:
         obj = await self._writes.hold(_KIND, obj, writes.CONTENT_BOUND)
         source = content.spec.source
         try:
+            values = await self._secrets.read(writes.deletion_ref(content.metadata.annotations))
             if source.snapshot_handle is not None:
-                taken = await storage.get_snapshot(source.snapshot_handle)
+                taken = await storage.get_snapshot(source.snapshot_handle, secrets=values)
             else:
                 obj = await self._writes.annotate(_KIND, obj, writes.BEING_CREATED, writes.YES)
-                uid = content.spec.volume_snapshot_ref.uid
-                taken = await storage.create_snapshot(f"snapshot-{uid}", source.volume_handle or "")
+                taken = await self._create(content, storage, values)
         except backend_errors.BackendError as error:
             return await self._failed(obj, content, error)
         self._forget(name)
         obj = await self._writes.status(_KIND, obj, _status(taken))
         await self._writes.annotate(_KIND, obj, writes.BEING_CREATED, None)
         return Done if taken.ready else After(_POLL)
+
+    async def _create(
+        self,
+        content: snapshot_views.Content,
+        storage: Snapshotter,
+        values: Mapping[str, str],
+    ) -> Snapshot:
+        return await storage.create_snapshot(
+            f"snapshot-{content.spec.volume_snapshot_ref.uid}",
+            content.spec.source.volume_handle or "",
+            parameters=self._parameters(content),
+            secrets=values,
+        )
+
+    def _parameters(self, content: snapshot_views.Content) -> dict[str, str]:
+        """What the snapshot's class says besides where its secrets are."""
+        found = self._classes.get(content.spec.volume_snapshot_class_name or "")
+        given = snapshot_views.snapshot_class(found).parameters if found is not None else None
+        return secretrefs.strip(given or {})
 
     async def _failed(
         self, obj: Object, content: snapshot_views.Content, error: backend_errors.BackendError
@@ -125,6 +149,8 @@ class ContentController:
 
     def _pause(self, name: str, error: backend_errors.BackendError) -> Outcome:
         delay = _LAST_RETRY if error.infeasible else self._backoff.next(name)
+        if isinstance(error, secrets.Missing | secrets.Unusable):
+            delay = min(delay, secrets.RETRY_SECONDS)
         self._pauses[name] = asyncio.get_running_loop().time() + delay
         return After(delay)
 
@@ -142,13 +168,8 @@ class ContentController:
             # A bound content goes only with its snapshot.
             return Done
         if content.spec.deletion_policy == "Delete":
-            handle = content.status.snapshot_handle or content.spec.source.snapshot_handle
-            if handle is None and bound:
-                # One that was on its way when a crash came has no handle yet.
-                handle = f"snapshot-{content.spec.volume_snapshot_ref.uid}"
             try:
-                if handle:
-                    await storage.delete_snapshot(handle)
+                await self._delete_storage(content, storage)
             except backend_errors.BackendError as error:
                 self._recorders[content.spec.driver].event(
                     obj, "Warning", "SnapshotDeleteError", f"Failed to delete snapshot: {error}"
@@ -159,6 +180,21 @@ class ContentController:
         self._forget(content.metadata.name)
         await self._writes.release(_KIND, obj, writes.CONTENT_BOUND)
         return Done
+
+    async def _delete_storage(self, content: snapshot_views.Content, storage: Snapshotter) -> None:
+        handle = content.status.snapshot_handle or content.spec.source.snapshot_handle
+        begun = writes.BEING_CREATED in content.metadata.annotations
+        if not handle and not begun:
+            return
+        values = await self._secrets.read(writes.deletion_ref(content.metadata.annotations))
+        if not handle:
+            # One that was on its way when a crash came: taking it again tells which it is.
+            try:
+                handle = (await self._create(content, storage, values)).id
+            except (backend_errors.NotFound, backend_errors.Invalid):
+                # Without its volume it cannot have been taken.
+                return
+        await storage.delete_snapshot(handle, secrets=values)
 
 
 def _status(taken: Snapshot) -> Object:

@@ -8,7 +8,8 @@ is written under a name that follows from the snapshot's uid.
 from __future__ import annotations
 
 from holdfast.api import errors, kinds, snapshot_views, views
-from holdfast.backends import registry
+from holdfast.backends import errors as backend_errors
+from holdfast.backends import registry, secretrefs
 from holdfast.backends.protocol import Snapshotter
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.controllers.snapshots import writes
@@ -48,7 +49,9 @@ class ContentMaker:
         """Return the snapshot as it is then, and its content. Raises Refused."""
         name = snapshot.spec.source.persistent_volume_claim_name or ""
         claim, volume = self._source(snapshot, name)
-        driver = views.volume(volume).metadata.annotations.get(views.PROVISIONED_BY, "")
+        maker = views.volume(volume).metadata.annotations.get(views.PROVISIONED_BY, "")
+        # A static volume is nobody's make; its source says which driver it is of.
+        driver = self._provisioners.migrated(maker) or registry.driver_of(volume["spec"])
         obj, found = await self._class_of(obj, snapshot, driver)
         if found.driver != driver:
             raise Refused(
@@ -59,7 +62,8 @@ class ContentMaker:
             )
         handle = self._handle(volume, driver)
         await self._writes.hold(kinds.CLAIM, claim, writes.CLAIM_AS_SOURCE)
-        body = _content_body(snapshot, found, handle, volume["spec"].get("volumeMode"))
+        mode = volume["spec"].get("volumeMode")
+        body = _content_body(snapshot, found, handle, mode, _secret_of(snapshot, found))
         try:
             content = await self._client.create(kinds.SNAPSHOT_CONTENT, body)
         except errors.AlreadyExists:
@@ -141,11 +145,23 @@ def content_name(snapshot: snapshot_views.Snapshot) -> str:
     return f"snapcontent-{snapshot.metadata.uid}"
 
 
+def _secret_of(
+    snapshot: snapshot_views.Snapshot, snapshot_class: snapshot_views.SnapshotClass
+) -> secretrefs.SecretRef | None:
+    meta = snapshot.metadata
+    identity = secretrefs.ClaimIdentity(meta.namespace, meta.name, content_name(snapshot))
+    try:
+        return secretrefs.of_snapshot_class(snapshot_class.parameters or {}, identity)
+    except backend_errors.Invalid as error:
+        raise Refused(_FAILED, f"{_PREFIX}{error}") from error
+
+
 def _content_body(
     snapshot: snapshot_views.Snapshot,
     snapshot_class: snapshot_views.SnapshotClass,
     handle: str,
     mode: str | None,
+    secret: secretrefs.SecretRef | None,
 ) -> Object:
     meta = snapshot.metadata
     spec: Object = {
@@ -163,7 +179,7 @@ def _content_body(
         "source": {"volumeHandle": handle},
         "sourceVolumeMode": mode or "Filesystem",
     }
-    return {
-        "metadata": {"name": content_name(snapshot), "finalizers": [writes.CONTENT_BOUND]},
-        "spec": spec,
-    }
+    metadata: Object = {"name": content_name(snapshot), "finalizers": [writes.CONTENT_BOUND]}
+    if secret is not None:
+        metadata["annotations"] = writes.deletion_annotations(secret)
+    return {"metadata": metadata, "spec": spec}

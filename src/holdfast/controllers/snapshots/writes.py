@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from holdfast.api import errors, kinds
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.kit import clock
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.informer import Informers
@@ -17,6 +19,9 @@ CLAIM_AS_SOURCE: Final = f"{PREFIX}/pvc-as-source-protection"
 BEING_CREATED: Final = f"{PREFIX}/volumesnapshot-being-created"
 BEING_DELETED: Final = f"{PREFIX}/volumesnapshot-being-deleted"
 YES: Final = "yes"
+# Where the secret is that the snapshot was taken with and is deleted with.
+DELETION_NAME: Final = f"{PREFIX}/deletion-secret-name"
+DELETION_NAMESPACE: Final = f"{PREFIX}/deletion-secret-namespace"
 
 CONTENTS_OF: Final = "snapshots/contents-of-snapshot"
 SNAPSHOTS_OF: Final = "snapshots/snapshots-of-claim"
@@ -84,6 +89,17 @@ class SnapshotWrites:
         if (obj["metadata"].get("annotations") or {}).get(key) == value:
             return obj
         return await self.patch(kind, obj, {"metadata": {"annotations": {key: value}}})
+
+
+def deletion_annotations(ref: SecretRef | None) -> dict[str, str]:
+    """Return the annotations by which a content remembers its secret."""
+    return {} if ref is None else {DELETION_NAME: ref.name, DELETION_NAMESPACE: ref.namespace}
+
+
+def deletion_ref(annotations: Mapping[str, str]) -> SecretRef | None:
+    """Return the reference that `deletion_annotations` wrote, or an administrator."""
+    name, namespace = annotations.get(DELETION_NAME), annotations.get(DELETION_NAMESPACE)
+    return SecretRef(namespace, name) if name and namespace else None
 
 
 def error_of(obj: Object, message: str) -> Object:
