@@ -24,6 +24,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("holdfast.cli.status", "Show whether it runs, what it serves and what is wrong."),
     "kubeconfig": ("holdfast.cli.kubeconfig", "Print the kubeconfig, or its path."),
     "node": ("holdfast.cli.node", "List nodes; stop, start or cut off one."),
+    "volumes": ("holdfast.cli.volumes", "Show each claim's volume, where it is, and orphans."),
+    "check": ("holdfast.cli.check", "Check storage systems, this machine, classes and secrets."),
+    "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
     "demo": ("holdfast.cli.demo", "Get a claim, a volume and a pod, and show them."),
 }
 

@@ -112,3 +112,9 @@ def test_the_version_is_the_same_everywhere(capsys: pytest.CaptureFixture[str]) 
     assert heading[1] == holdfast.__version__
     assert main.main(["--version"]) == 0
     assert capsys.readouterr().out == f"holdfast {holdfast.__version__}\n"
+
+
+def test_prepare_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["prepare", "--help"]) == 0
+    assert "Make a storage system ready" in capsys.readouterr().out
+    assert main.main(["prepare", "nothing"]) == 2

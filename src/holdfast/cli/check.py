@@ -1,0 +1,149 @@
+"""`holdfast check`: every prerequisite, before anything breaks; nothing is changed.
+
+Storage systems are asked by their own checks, this machine by its node sides, and the classes and
+secrets of the API by `diagnosis`. Without a running API the rest is checked all the same. Exit code
+0: usable, warnings included; 1: something is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from holdfast.api import errors as api_errors
+from holdfast.api import kinds
+from holdfast.backends import errors, registry
+from holdfast.backends.protocol import Finding, NodeChecker
+from holdfast.cli import session, terminal
+from holdfast.controllers import secrets
+from holdfast.diagnosis import classes, secretchecks
+from holdfast.runtime.http import HttpClient
+from holdfast.server import config, kubeconfig, systems
+
+Row = tuple[str, Finding]
+_API = "api"
+
+
+@click.command("check")
+@terminal.data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--kubeconfig",
+    "kubeconfig_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="API whose classes and secrets are checked. Default: the one of the data directory.",
+)
+@click.argument("kind", nargs=-1)
+def command(
+    data_dir: Path, as_json: bool, kubeconfig_path: Path | None, kind: tuple[str, ...]
+) -> None:
+    """Check what volumes need: storage systems, this machine, classes, secrets.
+
+    KIND is local, ceph, openstack, vsphere, gluster or nfs. Without one, all are checked that are
+    configured, or used by a class or volume.
+    """
+    settings = config.load(data_dir)
+    wanted = [session.kind_of(word) for word in kind]
+    rows = asyncio.run(_check(settings, wanted, kubeconfig_path))
+    if as_json:
+        found = [{"kind": name, **dataclasses.asdict(finding)} for name, finding in rows]
+        terminal.say(json.dumps(found, indent=2))
+    else:
+        _print(rows)
+    if any(finding.severity == "error" for _, finding in rows):
+        sys.exit(1)
+
+
+async def _check(
+    settings: config.Config, wanted: Sequence[str], kubeconfig_path: Path | None
+) -> list[Row]:
+    path = kubeconfig_path or kubeconfig.path_in(settings.data_dir)
+    async with session.storage(settings) as (backends, sides):
+        told, used = await _objects(path, wanted, backends)
+        rows: list[Row] = []
+        for kind in wanted or dict.fromkeys((*backends.configured(), *used)):
+            rows += [(kind, finding) for finding in await _system(kind, backends)]
+            rows += [(kind, finding) for finding in await _machine(kind, sides)]
+        return rows + told
+
+
+async def _system(kind: str, backends: systems.Backends) -> Sequence[Finding]:
+    if kind != "local" and kind not in registry.BACKENDS:
+        return ()
+    try:
+        return await backends.open(kind).checks()
+    except errors.BackendError as error:
+        return [Finding("checks", "error", error.what, error.where, error.remedy)]
+
+
+async def _machine(kind: str, sides: systems.NodeSides) -> Sequence[Finding]:
+    if kind not in sides:
+        return ()
+    try:
+        side = sides[kind]
+        return await side.checks() if isinstance(side, NodeChecker) else ()
+    except errors.BackendError as error:
+        return [Finding("node", "error", error.what, error.where, error.remedy)]
+
+
+async def _objects(
+    path: Path, wanted: Sequence[str], backends: systems.Backends
+) -> tuple[list[Row], list[str]]:
+    """Check classes and volumes; return the findings and the kinds that are used."""
+    try:
+        async with session.api(path) as client:
+            return await _classes_and_volumes(client, wanted, backends)
+    except (kubeconfig.KubeconfigError, OSError, api_errors.StatusError) as error:
+        what = "no API answers, so classes, volumes and secrets were not checked"
+        remedy = "start Holdfast (holdfast up), or name an API with --kubeconfig"
+        return [(_API, Finding("api", "warning", what, str(error), remedy))], []
+
+
+async def _classes_and_volumes(
+    client: HttpClient, wanted: Sequence[str], backends: systems.Backends
+) -> tuple[list[Row], list[str]]:
+    reader = secrets.SecretReader(client)
+    rows: list[Row] = []
+    used: list[str] = []
+    for obj in (await client.list(kinds.STORAGE_CLASS)).items:
+        kind = classes.backend_of(obj)
+        used += [kind] if kind else []
+        if not wanted or kind in wanted:
+            found = await classes.check(obj, reader, backends.open)
+            rows += [(kind or _API, finding) for finding in found]
+    for obj in (await client.list(kinds.VOLUME)).items:
+        handle = registry.handle_of(obj["spec"], obj["metadata"].get("annotations"))
+        if handle is None or handle[0] not in registry.NODE_SIDES:
+            continue
+        used.append(handle[0])
+        namespace = (obj["spec"].get("claimRef") or {}).get("namespace", "default")
+        ref = registry.node_secret(obj["spec"], namespace)
+        if ref is not None and (not wanted or handle[0] in wanted):
+            report = await secretchecks.check(reader, ref, f"volume {obj['metadata']['name']}")
+            rows += [(handle[0], finding) for finding in report.findings]
+    return rows, used
+
+
+def _print(rows: Iterable[Row]) -> None:
+    listed = list(rows)
+    cells = [("SYSTEM", "CHECK", "STATUS", "FINDING")]
+    cells += [(kind, f.check, f.severity, _said(f)) for kind, f in listed]
+    lines = list(terminal.table(cells, indent=""))
+    terminal.say(lines[0])
+    for line, (_, finding) in zip(lines[1:], listed, strict=True):
+        terminal.say(line)
+        if finding.remedy and finding.severity != "ok":
+            terminal.say(f"    -> {finding.remedy}")
+    wrong = sum(finding.severity == "error" for _, finding in listed)
+    warned = sum(finding.severity == "warning" for _, finding in listed)
+    terminal.say(f"{len(listed)} checks: {wrong} wrong, {warned} to look at")
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.where}: {finding.what}" if finding.where else finding.what

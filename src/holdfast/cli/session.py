@@ -1,0 +1,66 @@
+"""What commands need that look at storage themselves: the API, the backends, the node sides.
+
+They open their own, beside those of a Holdfast that runs, and only read: a command never changes
+a volume.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from holdfast.cli import terminal
+from holdfast.runtime.http import HttpClient
+from holdfast.server import assemble, config, kubeconfig, machines, systems
+
+# What people call a system, where that is not the name of its backend.
+KINDS = {
+    "ceph": "rbd",
+    "openstack": "cinder",
+    "glusterfs": "gluster",
+    "heketi": "gluster",
+    "vcenter": "vsphere",
+}
+
+
+def kind_of(word: str) -> str:
+    """Return the backend somebody means. Raises CommandError."""
+    from holdfast.backends import registry
+    from holdfast.kit import suggest
+
+    known = {"local", *registry.BACKENDS, *registry.NODE_SIDES}
+    kind = KINDS.get(word, word)
+    if kind in known:
+        return kind
+    near = suggest.nearest(word, {*known, *KINDS})
+    hint = f"did you mean {near}?" if near else f"known: {', '.join(sorted(known))}"
+    raise terminal.CommandError(f"there is no storage system {word!r} here; {hint}")
+
+
+@asynccontextmanager
+async def api(path: Path) -> AsyncIterator[HttpClient]:
+    """Connect to the API a kubeconfig names."""
+    access = kubeconfig.read(path)
+    context = ssl.create_default_context(cadata=access.authority.decode("ascii"))
+    async with HttpClient(access.url, token=access.token, ca=context, timeout=15.0) as client:
+        yield client
+
+
+@asynccontextmanager
+async def storage(
+    settings: config.Config,
+) -> AsyncIterator[tuple[systems.Backends, systems.NodeSides]]:
+    """Open the backends and this machine's node sides when they are used, and close them."""
+    count = settings.nodes.count or machines.remembered(settings.data_dir).count
+    names = machines.names(settings.node_name, count)
+    local = assemble.local_backend(settings.data_dir, names, lambda name: "")
+    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local})
+    root = settings.data_dir / "nodes" / settings.node_name
+    sides = systems.NodeSides(root, settings.storage, {})
+    try:
+        yield backends, sides
+    finally:
+        await sides.close()
+        await backends.close()
