@@ -100,7 +100,8 @@ def test_killed_at_any_moment_it_loses_doubles_and_orphans_nothing(
     left = [obj for obj in wanted if _name(obj).removeprefix("p-") not in doomed]
     where.apply(*left)
     gone = [word for name in doomed for word in (f"pod/p-{name}", f"pvc/{name}")]
-    where.kubectl("delete", *gone, "--ignore-not-found", "--wait=false")
+    if gone:
+        where.kubectl("delete", *gone, "--ignore-not-found", "--wait=false")
     _converged(where, left)
     where.kubectl("delete", "pod,pvc", "--all", "--wait=false")
     _nothing_left(where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from holdfast.backends import registry
@@ -42,6 +42,12 @@ def index(attachments: Informer) -> None:
 def required(driver: Mapping[str, Any] | None) -> bool:
     """Whether a driver's volumes are attached first; they are, unless its CSIDriver says no."""
     return driver is None or (driver.get("spec") or {}).get("attachRequired") is not False
+
+
+def node_id(csi_node: Mapping[str, Any] | None, drivers: Collection[str]) -> str:
+    """Return a node's id for one of the drivers, as the node has entered it; "" when it has not."""
+    entries = ((csi_node or {}).get("spec") or {}).get("drivers") or ()
+    return next((str(each["nodeID"]) for each in entries if each.get("name") in drivers), "")
 
 
 def is_attached(attachment: Mapping[str, Any]) -> bool:

@@ -87,6 +87,15 @@ class Provisioners:
         served = self._served.get(driver)
         return served.backend if served is not None else None
 
+    def of_kind(self, kind: str) -> Backend | None:
+        """The backend of a kind, opened now if this is its first use."""
+        found = next((s for s in self._served.values() if s.name.backend == kind), None)
+        return found.backend if found is not None else None
+
+    def kinds(self) -> frozenset[str]:
+        """The kinds of backends that are served."""
+        return frozenset(served.name.backend for served in self._served.values())
+
     def drivers(self) -> frozenset[str]:
         """The CSI drivers that are served."""
         return frozenset(self._drivers) | {served.driver for served in self._served.values()}

@@ -18,7 +18,7 @@ from holdfast.apiserver.resources import Resources
 from holdfast.backends import registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.local.fleet import LocalFleet
-from holdfast.backends.protocol import Attacher, Backend, NodeSide
+from holdfast.backends.protocol import Attacher, Backend, NodeObserver, NodeSide
 from holdfast.controllers import (
     attaching,
     binding,
@@ -31,6 +31,7 @@ from holdfast.controllers import (
 )
 from holdfast.controllers.csidrivers import DriverObjects
 from holdfast.controllers.events_ttl import EventExpiry
+from holdfast.controllers.lostnodes import LostNodes
 from holdfast.controllers.namespaces import NamespaceDeletion
 from holdfast.controllers.nodeagent.agent import NodeAgent
 from holdfast.controllers.nodes import NodeLifecycle
@@ -220,7 +221,13 @@ def _advanced(
         provisioning.CloneProtection(client, informers).run,
         snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
         snapshots.ContentController(client, informers, by_provisioner, provisioners).run,
-        attaching.AttachDetachController(client, informers, attach_events).run,
+        attaching.AttachDetachController(
+            client,
+            informers,
+            attach_events,
+            observed=lambda driver: isinstance(provisioners.behind(driver), NodeObserver),
+        ).run,
+        LostNodes(client, informers, attach_events, provisioners).run,
         attaching.AttachmentServer(client, informers, provisioners).run,
         QuotaStatus(client, informers).run,
         ephemeral.EphemeralClaims(client, informers, ephemeral_events).run,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
-from holdfast.backends.protocol import Attacher
+from holdfast.backends.protocol import Attacher, NodeObserver
 from holdfast.controllers import attachments, secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
@@ -25,6 +25,7 @@ from holdfast.runtime.informer import Informers
 
 _KIND = kinds.VOLUME_ATTACHMENT
 _WORKERS = 10
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 NODE_ID = "csi.alpha.kubernetes.io/node-id"
 
 
@@ -41,6 +42,7 @@ class AttachmentServer:
         self._attachments = informers.of(_KIND)
         attachments.index(self._attachments)
         self._volumes = informers.of(kinds.VOLUME)
+        self._nodes = informers.of(kinds.NODE)
         self._csi_nodes = informers.of(kinds.CSI_NODE)
         self._secrets = secrets.SecretReader(client)
         self._provisioners = provisioners
@@ -131,6 +133,7 @@ class AttachmentServer:
             return Done
         try:
             volume = self._volume_of(obj)
+            await self._refuse_alive(obj, volume, storage)
             values = await self._secrets_of(volume)
             await storage.detach(_handle(volume), self._node_id(obj), secrets=values)
         except (_Refused, backend_errors.BackendError) as error:
@@ -141,6 +144,28 @@ class AttachmentServer:
         if "deletionTimestamp" in volume["metadata"]:
             self.loop.enqueue(("volume", volume["metadata"]["name"]))
         return Done
+
+    async def _refuse_alive(self, obj: Object, volume: Object, storage: Attacher) -> None:
+        """Raise while the node may still be writing to the volume.
+
+        A cluster's own controller asks for this after six minutes of silence, whatever the machine
+        does; where the infrastructure can be asked, its word counts.
+        """
+        name = obj["spec"]["nodeName"]
+        if not isinstance(storage, NodeObserver) or self._nodes.get(name) is None:
+            return
+        node = await self._client.get(kinds.NODE, name)
+        seen = views.node(node)
+        listed = attachments.unique_name(*(attachments.identity(volume) or ("", "")))
+        in_use = listed in ((node.get("status") or {}).get("volumesInUse") or ())
+        if seen.ready or not in_use or any(t.key == OUT_OF_SERVICE for t in seen.spec.taints):
+            return
+        state = await storage.node_state(self._node_id(obj))
+        if state.power not in ("stopped", "gone"):
+            raise _Refused(
+                f"node {name} is lost and may still be writing ({state.detail}: {state.power}); "
+                f"waiting until it is off, is back, or is tainted {OUT_OF_SERVICE}"
+            )
 
     async def _release_volume(self, name: str) -> None:
         """Let a volume go that is attached nowhere any more."""
@@ -170,10 +195,9 @@ class AttachmentServer:
     def _node_id(self, obj: Object) -> str:
         """Return the node's name in the storage, as the node has registered it."""
         driver, node = obj["spec"]["attacher"], obj["spec"]["nodeName"]
-        found = self._csi_nodes.get(node)
-        for entry in ((found or {}).get("spec") or {}).get("drivers") or ():
-            if entry.get("name") == driver:
-                return str(entry["nodeID"])
+        found = attachments.node_id(self._csi_nodes.get(node), (driver,))
+        if found:
+            return found
         noted = (obj["metadata"].get("annotations") or {}).get(NODE_ID)
         if noted:
             # The node may be gone by the time its volumes are taken from it.

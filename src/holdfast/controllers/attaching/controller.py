@@ -9,6 +9,7 @@ minutes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import registry
@@ -28,7 +29,10 @@ FORCE_AFTER = 360.0
 
 
 class AttachDetachController:
-    """The component; `run` until cancelled. `force_after` in seconds."""
+    """The component; `run` until cancelled. `force_after` in seconds.
+
+    `observed` says of a driver whether its infrastructure knows when a machine is off.
+    """
 
     def __init__(
         self,
@@ -37,7 +41,9 @@ class AttachDetachController:
         recorder: Recorder,
         *,
         force_after: float = FORCE_AFTER,
+        observed: Callable[[str], bool] = lambda driver: False,
     ) -> None:
+        self._observed = observed
         self._client = client
         self._informers = informers
         self._recorder = recorder
@@ -236,6 +242,9 @@ class AttachDetachController:
         if seen.ready:
             # It is alive and will say when it has unmounted the volume.
             self._waiting[name] = now
+            return 0.0
+        if self._observed(registry.driver_of(volume["spec"])):
+            # Its infrastructure is asked whether it is off (`lostnodes`); time proves nothing.
             return 0.0
         left = since + self._force_after - now
         return left if left > 0 else None

@@ -1,0 +1,179 @@
+"""A lost node keeps its volumes until it is certain that its machine is off."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import Cluster
+from holdfast.api import kinds
+from holdfast.backends import errors as backend_errors
+from holdfast.controllers import attachments, lostnodes
+from holdfast.controllers.podgc import OUT_OF_SERVICE
+from holdfast.controllers.provisioners import Served
+from holdfast.testing import attachable, guarded
+from holdfast.testing.guarded import DRIVER, GuardedStorage
+
+pytestmark = pytest.mark.root
+
+Object = dict[str, Any]
+LOST, MACHINE = "node-2", "machine-2"
+MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
+
+
+class Observed(GuardedStorage):
+    """Without its lock: what is tested is who may be detached from when."""
+
+    def _open(self, use: str, secrets: Any) -> None:
+        return
+
+
+@pytest.fixture
+async def storage(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Observed]:
+    await cluster.crash()
+    defaults = lostnodes.LostNodes.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "poll", 0.1)
+    made = Observed(tmp_path / "storage")
+    cluster.extra = {DRIVER: Served(guarded.PROVISIONER, made)}
+    await cluster.start()
+    await cluster.create(kinds.STORAGE_CLASS, "c", provisioner=DRIVER)
+    await cluster.create(kinds.NODE, LOST, metadata={"annotations": {MANAGED: "true"}})
+    await set_ready(cluster, "True")
+    entry = {"name": DRIVER, "nodeID": MACHINE}
+    await cluster.create(kinds.CSI_NODE, LOST, spec={"drivers": [entry]})
+    yield made
+
+
+async def set_ready(cluster: Cluster, ready: str, **status: Any) -> None:
+    conditions = [{"type": "Ready", "status": ready, "reason": "Test"}]
+    patch = {"status": {"conditions": conditions, **status}}
+    await cluster.client.patch(kinds.NODE, LOST, patch, subresource="status")
+
+
+async def lose(cluster: Cluster) -> tuple[str, str]:
+    """A pod runs on the node, which uses its volume and is then lost; the pod is deleted."""
+    claim = await cluster.bound("data", "c", "1Mi")
+    handle = f"pool:{claim['spec']['volumeName']}"
+    spec = {
+        "nodeName": LOST,
+        "containers": [{"name": "main", "image": "busybox"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    await cluster.create(kinds.POD, "p", spec=spec)
+    name = attachments.name_of(handle, DRIVER, LOST)
+    await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
+    await set_ready(cluster, "Unknown", volumesInUse=[attachments.unique_name(DRIVER, handle)])
+    await cluster.client.delete(kinds.POD, "p", "default")
+    return handle, name
+
+
+def tainted(node: Object) -> bool:
+    return any(taint["key"] == OUT_OF_SERVICE for taint in node["spec"].get("taints") or ())
+
+
+async def test_a_machine_that_is_off_gives_its_volumes_away(
+    cluster: Cluster, storage: Observed
+) -> None:
+    storage.power[MACHINE] = "stopped"
+    handle, name = await lose(cluster)
+    await cluster.gone(kinds.POD, "p")
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
+    assert storage.attached[handle] == set()
+    text = await cluster.told(LOST, "NodeOutOfService")
+    assert f"machine {MACHINE} is stopped" in text
+    # When it is back it may take pods again.
+    assert tainted(await cluster.until(kinds.NODE, LOST, lambda o: True))
+    await set_ready(cluster, "True", volumesInUse=None)
+    await cluster.until(kinds.NODE, LOST, lambda o: not tainted(o))
+
+
+@pytest.mark.parametrize("power", ["running", "unknown"])
+async def test_a_machine_that_may_be_alive_keeps_its_volumes(
+    cluster: Cluster, storage: Observed, power: Any
+) -> None:
+    storage.power[MACHINE] = power
+    handle, name = await lose(cluster)
+    text = await cluster.told(LOST, "WaitingForNode")
+    assert "may still be writing" in text and f"machine {MACHINE} is {power}" in text
+    assert await cluster.told("p", "WaitingForNode") == text
+    assert storage.attached[handle] == {MACHINE}
+    # Even when somebody takes the attachment away, as a cluster's controller does after a while.
+    await cluster.client.delete(kinds.POD, "p", "default", grace=0)
+    await cluster.client.delete(kinds.VOLUME_ATTACHMENT, name)
+    found = await cluster.until(
+        kinds.VOLUME_ATTACHMENT, name, lambda o: "detachError" in o["status"]
+    )
+    assert "may still be writing" in found["status"]["detachError"]["message"]
+    assert storage.attached[handle] == {MACHINE}
+    storage.power[MACHINE] = "gone"
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
+    assert storage.attached[handle] == set()
+
+
+async def test_an_administrator_who_vouches_is_believed(
+    cluster: Cluster, storage: Observed
+) -> None:
+    storage.power[MACHINE] = "running"
+    handle, name = await lose(cluster)
+    await cluster.told(LOST, "WaitingForNode")
+    taint = {"key": OUT_OF_SERVICE, "value": "off", "effect": "NoExecute"}
+    await cluster.client.patch(kinds.NODE, LOST, {"spec": {"taints": [taint]}})
+    await cluster.gone(kinds.POD, "p")
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
+    assert storage.attached[handle] == set()
+
+
+class Fenced(attachable.Storage):
+    """Nobody can ask about its machines, but it can cut them off."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.fenced: set[str] = set()
+
+    async def fence(self, node: str) -> None:
+        await self._reached("fence")
+        self.fenced.add(node)
+
+    async def unfence(self, node: str) -> None:
+        self.fenced.discard(node)
+
+
+async def test_a_machine_that_nobody_can_ask_about_is_cut_off(
+    cluster: Cluster, storage: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.crash()
+    defaults = lostnodes.LostNodes.__init__.__kwdefaults__
+    assert defaults is not None and defaults["fence_after"] == 360.0
+    monkeypatch.setitem(defaults, "fence_after", 0.5)
+    fenced = Fenced(tmp_path / "fenced")
+    fenced.fail("fence", backend_errors.Unavailable("the monitors do not answer"))
+    driver = attachable.DRIVER
+    cluster.extra = {driver: Served(attachable.PROVISIONER, fenced)}
+    await cluster.start()
+    await cluster.create(kinds.STORAGE_CLASS, "fenced", provisioner=driver)
+    csi_node = {"spec": {"drivers": [{"name": driver, "nodeID": MACHINE}]}}
+    await cluster.client.patch(kinds.CSI_NODE, LOST, csi_node)
+    claim = await cluster.bound("data", "fenced", "1Mi")
+    handle = claim["spec"]["volumeName"]
+    spec = {
+        "nodeName": LOST,
+        "containers": [{"name": "main", "image": "busybox"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    await cluster.create(kinds.POD, "p", spec=spec)
+    name = attachments.name_of(handle, driver, LOST)
+    await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
+    await set_ready(cluster, "Unknown", volumesInUse=[attachments.unique_name(driver, handle)])
+    await cluster.client.delete(kinds.POD, "p", "default")
+    assert "the monitors do not answer" in await cluster.told(LOST, "WaitingForNode")
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
+    assert fenced.fenced == {MACHINE}
+    await set_ready(cluster, "True", volumesInUse=None)
+    await cluster.until(kinds.NODE, LOST, lambda o: not tainted(o))
+    assert fenced.fenced == set()
