@@ -121,6 +121,21 @@ class Volumes:
             await node_side.disconnect(handle)
             await asyncio.to_thread(journal.remove, staging)
 
+    async def abandon(self, handle: VolumeHandle, node_side: NodeSide, staging: Path) -> None:
+        """Let go of what a staging that failed has connected.
+
+        A format that was interrupted stays noted, so that the next staging resumes it.
+        """
+        async with self._locks.hold(str(staging)):
+            note = await asyncio.to_thread(journal.read, staging)
+            await asyncio.to_thread(self._unstage, staging, False)
+            await node_side.disconnect(handle)
+            if note.formatting:
+                kept = journal.Note(formatting=note.formatting)
+                await asyncio.to_thread(journal.write, staging, kept)
+            else:
+                await asyncio.to_thread(journal.remove, staging)
+
     async def grow(
         self,
         handle: VolumeHandle,
