@@ -20,6 +20,8 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 def run(service: Coroutine[Any, Any, None]) -> None:
     """Run until the service fails or a signal stops it."""
+    # Not on uvloop: it starts programs by a fork of its own, and beside gRPC's threads some
+    # of them crash before they have begun.
     asyncio.run(_until_signal(service))
 
 

@@ -4,6 +4,9 @@ The work is done by `node.volumes`; here requests are read, the two paths of CSI
 the two of Holdfast, and what happened is worded. Staging, unstaging and growing concern
 the whole volume; publishing concerns one target path.
 
+The records of staging and the mount table are read without a thread: they are in memory,
+and changing threads takes longer than reading them.
+
 Invariant: what is mounted is asked from the kernel, also after a restart; what a failed
 staging connected is let go of.
 """
@@ -106,12 +109,12 @@ class Node:
 
         async def work(operation: Operation) -> None:
             operation.stage = "unmounting and disconnecting it"
-            record = await asyncio.to_thread(staging.read, directory)
+            record = staging.read(directory)
             if record is not None and record.id != volume_id:
                 return  # this directory is another volume's by now
             handle = record.handle() if record else VolumeHandle(volume_id)
             await self._volumes.unstage(handle, self._side, staging.place(directory))
-            await asyncio.to_thread(staging.remove, directory)
+            staging.remove(directory)
 
         await self._operations.run(volume_id, request, work)
         return csi_pb2.NodeUnstageVolumeResponse()
@@ -136,7 +139,7 @@ class Node:
 
         async def work(operation: Operation) -> None:
             operation.stage = f"mounting it at {target}"
-            await asyncio.to_thread(_check_target, directory, target, read_only, wish)
+            _check_target(directory, target, read_only, wish)
             await self._volumes.publish(
                 staging.place(directory),
                 target,
@@ -202,9 +205,9 @@ class Node:
             operation.stage = "growing it on this machine"
             directory = Path(request.staging_target_path)
             if not request.staging_target_path:
-                found = await asyncio.to_thread(staging.find, volume_id, path)
+                found = staging.find(volume_id, path)
                 directory = found or _not_staged(volume_id, path)
-            record = await asyncio.to_thread(staging.read, directory)
+            record = staging.read(directory)
             handle = record.handle() if record else _not_staged(volume_id, directory)
             handle = _with_secrets(handle, request.secrets)
             return await self._volumes.grow(handle, self._side, staging.place(directory))
@@ -222,12 +225,12 @@ class Node:
     ) -> None:
         operation.stage = "connecting the device"
         place = staging.place(directory)
-        before = await asyncio.to_thread(staging.read, directory)
+        before = staging.read(directory)
         if before is not None and before != record and self._volumes.is_staged(place):
             raise errors.AlreadyExists(
                 "something is staged there in another way", str(directory), "unstage it first"
             )
-        await asyncio.to_thread(staging.write, directory, record)
+        staging.write(directory, record)
         side = _Watched(self._side, operation)
         handle = _with_secrets(record.handle(), request.secrets)
         try:
