@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import re
 import types
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def test_every_family_of_errors_has_a_code_and_none_is_internal() -> None:
     assert codes[errors.NotFound] == grpc.StatusCode.NOT_FOUND
     assert codes[errors.Conflict] == grpc.StatusCode.FAILED_PRECONDITION
     assert codes[faults.Busy] == grpc.StatusCode.ABORTED
+
+
+def test_the_reference_has_the_table_of_errors() -> None:
+    text = (ROOT / "docs" / "reference" / "csi.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE))
+    assert rows == {kind.__name__: code.name for kind, code in faults.CODES.items()}
 
 
 def test_a_plain_name_stays_as_it_is() -> None:
