@@ -79,5 +79,6 @@ def command(
         topology=topology,
         max_volumes=max_volumes,
         health=health,
+        storage=csi.storage(data_dir),
     )
     foreground.run(csi.serve(settings, lambda: terminal.say(f"Serving {driver} at {endpoint}")))

@@ -136,6 +136,7 @@ def serve(
         max_volumes=max_volumes,
         kubelet=kubelet,
         health=health,
+        storage=csi.storage(data_dir),
     )
     foreground.run(
         csi.serve(settings, lambda: terminal.say(f"Serving {', '.join(drivers)} for {kubelet}"))

@@ -88,6 +88,7 @@ class Node:
         record = staging.Record(
             volume_id,
             context,
+            dict(request.publish_context),
             wish.fs_type or context.get("fsType", ""),
             wish.read_only,
             wish.mode,
@@ -208,9 +209,11 @@ class Node:
                 found = staging.find(volume_id, path)
                 directory = found or _not_staged(volume_id, path)
             record = staging.read(directory)
-            handle = record.handle() if record else _not_staged(volume_id, directory)
-            handle = _with_secrets(handle, request.secrets)
-            return await self._volumes.grow(handle, self._side, staging.place(directory))
+            if record is None or record.id != volume_id:
+                _not_staged(volume_id, directory)
+            handle = _with_secrets(record.handle(), request.secrets)
+            place = staging.place(directory)
+            return await self._volumes.grow(handle, self._side, place, context=record.published)
 
         size = await self._operations.run(volume_id, request, work)
         asked = request.capacity_range.required_bytes
@@ -241,7 +244,7 @@ class Node:
                 fs_type=record.fs_type,
                 mount_options=record.options,
                 read_only=record.read_only,
-                context=dict(request.publish_context),
+                context=record.published,
             )
         except errors.BackendError:
             operation.stage = "undoing what was begun"

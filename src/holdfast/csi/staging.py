@@ -25,10 +25,11 @@ RECORD = "volume.json"
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel"):
-    """A volume as it was staged."""
+    """A volume as it was staged. `published` is what attaching it has told."""
 
     id: str
     context: dict[str, str] = {}
+    published: dict[str, str] = {}
     fs_type: str = ""
     read_only: bool = False
     mode: Mode = "Filesystem"

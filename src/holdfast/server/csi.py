@@ -20,6 +20,7 @@ from pathlib import Path
 import holdfast
 from holdfast.backends import errors, registry, secretrefs
 from holdfast.backends.local.backend import LocalBackend
+from holdfast.backends.missing import MissingBackend
 from holdfast.backends.protocol import (
     TOPOLOGY_HOST,
     Backend,
@@ -32,10 +33,7 @@ from holdfast.csi.driver import Describe, Driver, NodePart
 from holdfast.csi.serving import Server
 from holdfast.kit import suggest
 from holdfast.node.volumes import Volumes
-from holdfast.server import rundir
-
-# Instances of each kind as the configuration has them.
-Systems = Mapping[str, registry.Instances]
+from holdfast.server import config, rundir, systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Settings:
     max_volumes: int = 0  # 0: as the storage system says
     kubelet: Path | None = None
     health: tuple[str, int] | None = None
-    systems: Systems = field(default_factory=dict)
+    storage: Mapping[str, registry.Instances] = field(default_factory=dict)
 
 
 def kind_of(driver: str) -> str:
@@ -71,7 +69,9 @@ async def serve(settings: Settings, ready: Callable[[], None]) -> None:
     """Serve until cancelled; `ready` is called once, when all sockets answer."""
     async with contextlib.AsyncExitStack() as stack:
         volumes = Volumes()
-        drivers = [_open(settings, name, volumes, stack) for name in settings.sockets]
+        sides = systems.NodeSides(settings.data_dir / "csi", settings.storage, {})
+        stack.push_async_callback(sides.close)
+        drivers = [_open(settings, name, volumes, sides, stack) for name in settings.sockets]
         for driver in drivers:
             stack.push_async_callback(driver.close)
         for driver in drivers:
@@ -105,7 +105,11 @@ async def _stay(settings: Settings, ready: Callable[[], None]) -> None:
 
 
 def _open(
-    settings: Settings, name: str, volumes: Volumes, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    name: str,
+    volumes: Volumes,
+    sides: systems.NodeSides,
+    stack: contextlib.AsyncExitStack,
 ) -> Driver:
     kind = kind_of(name)
     directory = settings.data_dir / "csi" / name
@@ -116,7 +120,7 @@ def _open(
         backend = _backend(kind, settings, directory)
     node = None
     if settings.node:
-        side = _node_side(kind, settings, directory)
+        side = sides[kind]
         node = NodePart(side, volumes, _describing(kind, side, settings))
     provisioner = registry.find(name)
     return Driver(
@@ -130,13 +134,13 @@ def _open(
 
 
 def _backend(kind: str, settings: Settings, directory: Path) -> Backend:
+    """Open a driver's backend. One that cannot be opened stops the start, and says why."""
     if kind == "local":
         return LocalBackend(directory / "volumes", settings.node_name)
-    return registry.BACKENDS[kind](settings.systems.get(kind, {}), directory)
-
-
-def _node_side(kind: str, settings: Settings, directory: Path) -> NodeSide:
-    return registry.NODE_SIDES[kind](settings.systems.get(kind, {}), directory)
+    found = systems.Backends(directory, settings.storage, {}).open(kind)
+    if isinstance(found, MissingBackend):
+        raise found.error
+    return found
 
 
 def _describing(kind: str, side: NodeSide, settings: Settings) -> Describe:
@@ -152,6 +156,11 @@ def _describing(kind: str, side: NodeSide, settings: Settings) -> Describe:
         return dataclasses.replace(found, max_volumes=limit)
 
     return describe
+
+
+def storage(data_dir: Path) -> Mapping[str, registry.Instances]:
+    """Return the storage systems of `holdfast.toml`. Raises config.ConfigError."""
+    return config.load(data_dir).storage
 
 
 def kubelet_sockets(kubelet: Path, drivers: tuple[str, ...]) -> dict[str, Path]:
