@@ -31,6 +31,7 @@ WARM = 20
 TARGET = 8.0
 HOST_PATH_DRIVER = 17.0
 
+_KERNEL = "kernel"
 _DRIVER = "local.holdfast.dev"
 _MOUNT = csi_pb2.VolumeCapability(
     mount=csi_pb2.VolumeCapability.MountVolume(),
@@ -46,19 +47,26 @@ def cycle() -> list[Figure]:
     process = _started(directory)
     try:
         with csiclient.connect(directory / "csi.sock") as client:
-            steps = _measure(lambda number: _cycle(client, directory, f"volume-{number}"))
-        alone = _measure(lambda number: {"cycle": _kernel(directory / "kernel", f"v{number}")})
+            # Turn by turn, so that what else the machine does is the same for both.
+            steps = _measure(
+                lambda number: (
+                    _cycle(client, directory, f"volume-{number}")
+                    | {_KERNEL: _kernel(directory / "kernel", f"v{number}")}
+                )
+            )
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     shutil.rmtree(directory, ignore_errors=True)
+    alone = steps.pop(_KERNEL)
     total = sum(steps.values())
     what = "CSI cycle, directory layout"
     return [
         Figure(what, total, "ms", TARGET, HOST_PATH_DRIVER, less=True),
         *(Figure(f"{what}: {name}", value, "ms", less=True) for name, value in steps.items()),
-        Figure("the same kernel calls alone", alone["cycle"], "ms", less=True),
-        Figure(f"{what}, in kernel cycles", total / alone["cycle"], "times", less=True),
+        Figure("the same kernel calls alone", alone, "ms", less=True),
+        Figure(f"{what}: more than the kernel's", total - alone, "ms", less=True),
+        Figure(f"{what}, in kernel cycles", total / alone, "times", less=True),
     ]
 
 

@@ -279,6 +279,8 @@ def _check_target(directory: Path, target: Path, read_only: bool, wish: capabili
             str(target),
             "only one pod may use it (ReadWriteOncePod): stop the other one",
         )
+    if not os.path.lexists(target):
+        return
     found, staged = mountinfo.at(target), mountinfo.at(staging.place(directory))
     shown_read_only = bool(found) and "ro" in found[-1].options
     if shown_read_only and not read_only and staged and not staged[-1].read_only:
