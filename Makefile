@@ -1,6 +1,6 @@
 # The project's commands. Each is one line; the work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down fix check test e2e bench
+.PHONY: help setup up down fix check test e2e sanity bench
 
 BIN := .venv/bin
 ARGS ?=
@@ -28,6 +28,9 @@ test: ## Unit, component and kubectl tests; ARGS="-k binder" selects
 
 e2e: ## Tests with the real file systems and servers; fails where one is missing
 	@tools/setup e2e && $(BIN)/pytest -m e2e $(ARGS)
+
+sanity: ## csi-sanity against the local backend: images and directories, mount and block
+	@tools/setup dev && tools/servers/csi-sanity >/dev/null && $(BIN)/pytest -m e2e tests/e2e/test_csi_sanity.py $(ARGS)
 
 bench: ## Print the benchmarks: claims per second, latencies, memory
 	@tools/setup dev && $(BIN)/python -m benchmarks $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import claims, process, requests, watches
+from benchmarks import claims, csi, process, requests, watches
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "static-1000": lambda: claims.static(1000, 400),
     "watches": watches.watches,
     "listing": watches.listing,
+    "csi-cycle": csi.cycle,
     "static-10000": lambda: claims.static(10_000, 350),
 }
 

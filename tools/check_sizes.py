@@ -2,7 +2,8 @@
 
 A module has at most 500 lines and a function at most 60, its docstring not
 counted; the aims are 300 and 25 (STYLE.md). The limits catch the one file
-everybody keeps adding to. Run from anywhere: paths are those of this tree.
+everybody keeps adding to. Generated modules (`*_pb2.py`) have none. Run from anywhere:
+paths are those of this tree.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> int:
     found = [
         line
         for path in sorted(SOURCE.rglob("*.py"))
+        if not path.name.endswith("_pb2.py")
         for line in excesses(path.relative_to(SOURCE.parent), path.read_text(encoding="utf-8"))
     ]
     for line in found:

@@ -9,6 +9,9 @@ every method of every Protocol in this module:
 - it does not block the event loop: a blocking library runs in the backend's
   own threads.
 
+An id that no volume or snapshot can have is the id of one that does not exist: a
+success for delete, NotFound elsewhere, never Invalid.
+
 `Backend` is required. Everything else is a capability: a separate Protocol
 that the caller tests for with isinstance(). Sizes are bytes everywhere.
 """

@@ -23,10 +23,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "down": ("holdfast.cli.down", "Stop it; volumes and their data stay."),
     "status": ("holdfast.cli.status", "Show whether it runs, what it serves and what is wrong."),
     "kubeconfig": ("holdfast.cli.kubeconfig", "Print the kubeconfig, or its path."),
-    "node": ("holdfast.cli.node", "List nodes; stop, start or cut off one."),
+    "node": ("holdfast.cli.node", "List nodes; stop, start or cut off one; serve a kubelet."),
     "volumes": ("holdfast.cli.volumes", "Show each claim's volume, where it is, and orphans."),
     "check": ("holdfast.cli.check", "Check storage systems, this machine, classes and secrets."),
     "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
+    "csi": ("holdfast.cli.csi", "Serve a CSI driver on a socket."),
     "demo": ("holdfast.cli.demo", "Get a claim, a volume and a pod, and show them."),
 }
 

@@ -1,17 +1,21 @@
-"""`holdfast node`: the nodes of a running Holdfast, and what happens when one fails.
+"""`holdfast node`: the nodes of a running Holdfast, and Holdfast on a node of a cluster.
 
 `stop` is a power cut, `cut` a lost network, `start` repairs both. Whether Kubernetes thinks a node
 is well is asked from the API, what was done to it from the control socket.
+
+`serve` is another matter: it serves a kubelet on this machine as CSI drivers, without any `up`.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from holdfast.cli import connection, status, terminal
-from holdfast.server import control, kubeconfig
+from holdfast.cli import connection, foreground, status, terminal
+from holdfast.kit import logs
+from holdfast.server import config, control, kubeconfig
 
 _DONE = {
     "start": "Node {} runs and is connected.",
@@ -22,7 +26,7 @@ _DONE = {
 
 @click.group("node")
 def command() -> None:
-    """List the nodes, or stop, start and cut off one to see what happens."""
+    """List the nodes, stop, start and cut off one, or serve a cluster's kubelet."""
 
 
 @command.command("list")
@@ -62,3 +66,78 @@ def _ask(data_dir: Path, verb: str, node: str = "") -> dict[str, str]:
 _verb("start", "Power a node on, or connect it again.")
 _verb("stop", "Power a node off: its agent and pods end, its disks are kept.")
 _verb("cut", "Cut a node's network to the API: its pods go on, nobody hears of them.")
+
+
+@command.command("serve")
+@terminal.data_dir_option
+@click.option(
+    "--driver",
+    "drivers",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="CSI driver name to serve; may be given several times.",
+)
+@click.option(
+    "--kubelet-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/var/lib/kubelet"),
+    show_default=True,
+    help="Kubelet's directory: sockets go to plugins/ and plugins_registry/ below it.",
+)
+@click.option(
+    "--controller",
+    is_flag=True,
+    help="Serve the Controller service too, as a local driver needs on every node.",
+)
+@click.option(
+    "--node-name",
+    envvar="NODE_NAME",
+    metavar="NAME",
+    help="Name of this machine's Node. Default: $NODE_NAME, else the host name.",
+)
+@click.option(
+    "--max-volumes",
+    type=click.IntRange(0),
+    default=0,
+    metavar="COUNT",
+    help="Volumes of each driver this node takes. Default: what the storage system says.",
+)
+@click.option(
+    "--health",
+    metavar="ADDR:PORT",
+    callback=foreground.parse_address,
+    help="Answer /healthz there. Default: nowhere.",
+)
+@click.option("--log-level", type=click.Choice(config.LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(config.FORMATS), default="text", show_default=True)
+def serve(
+    data_dir: Path,
+    drivers: tuple[str, ...],
+    kubelet_dir: Path,
+    controller: bool,
+    node_name: str | None,
+    max_volumes: int,
+    health: tuple[str, int] | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Serve this machine's kubelet as CSI drivers and register them with it."""
+    foreground.require("csi", "grpc")
+    from holdfast.server import csi
+
+    logs.setup(log_level, "json" if log_format == "json" else "text", sys.stderr)
+    kubelet = kubelet_dir.absolute()
+    settings = csi.Settings(
+        data_dir=data_dir,
+        node_name=node_name or config.default_node_name(),
+        sockets=csi.kubelet_sockets(kubelet, drivers),
+        controller=controller,
+        max_volumes=max_volumes,
+        kubelet=kubelet,
+        health=health,
+        storage=csi.storage(data_dir),
+    )
+    foreground.run(
+        csi.serve(settings, lambda: terminal.say(f"Serving {', '.join(drivers)} for {kubelet}"))
+    )

@@ -36,6 +36,11 @@ def read(staging: Path) -> Note:
         return Note()
 
 
+def exists(staging: Path) -> bool:
+    """Return whether there is a note, damaged or not; cheap enough for the event loop."""
+    return _path(staging).exists()
+
+
 def write(staging: Path, note: Note) -> None:
     """Write the note down, safely on the disk, unless it says so already."""
     if note == read(staging):

@@ -148,7 +148,8 @@ def bind(
         if not found:
             syscalls.mount(str(source), str(target), "", syscalls.MS_BIND)
             syscalls.mount("none", str(target), "", syscalls.MS_PRIVATE)
-            found = mountinfo.at(target)
+            if read_only or flags:
+                found = mountinfo.at(target)  # what it has of its source is kept
         elif not _same(source, target):
             raise errors.Conflict(
                 f"{found[-1].source} is mounted there already", str(target), "unmount it first"

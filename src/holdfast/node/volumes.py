@@ -119,7 +119,22 @@ class Volumes:
         async with self._locks.hold(str(staging)):
             await asyncio.to_thread(self._unstage, staging, lazy)
             await node_side.disconnect(handle)
-            await asyncio.to_thread(journal.remove, staging)
+            if journal.exists(staging):
+                await asyncio.to_thread(journal.remove, staging)
+
+    async def abandon(self, handle: VolumeHandle, node_side: NodeSide, staging: Path) -> None:
+        """Let go of what a staging that failed has connected.
+
+        A format that was interrupted stays noted, so that the next staging resumes it.
+        """
+        async with self._locks.hold(str(staging)):
+            note = await asyncio.to_thread(self._unstage, staging, False)
+            await node_side.disconnect(handle)
+            if note.formatting:
+                kept = journal.Note(formatting=note.formatting)
+                await asyncio.to_thread(journal.write, staging, kept)
+            else:
+                await asyncio.to_thread(journal.remove, staging)
 
     async def grow(
         self,
@@ -251,7 +266,8 @@ class Volumes:
             places.bind_onto(staging, target, read_only=read_only, options=options)
         return Published(target, enforced)
 
-    def _unstage(self, staging: Path, lazy: bool) -> None:
+    def _unstage(self, staging: Path, lazy: bool) -> journal.Note:
+        """Unmount and detach; returns the note, which goes when the rest is done too."""
         mounted = mountinfo.at(staging)
         note = journal.read(staging)
         places.clear(staging, lazy)
@@ -263,6 +279,7 @@ class Volumes:
             device = Path("/dev") / Path(name).name
             if devices.is_loop(device):
                 self._loops.detach_device(device)
+        return note
 
 
 def _already_staged(device: Device, staging: Path) -> bool:

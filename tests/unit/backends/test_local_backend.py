@@ -110,14 +110,34 @@ async def test_a_name_cannot_lead_out_of_the_root(reopen: Open, name: str) -> No
     backend = reopen()
     for call in (
         backend.create_volume(VolumeRequest(name, MIB, DIRECTORY)),
-        backend.delete_volume(name),
-        backend.get_volume(name),
-        backend.expand(name, MIB),
         backend.create_snapshot(name, "pvc-1"),
-        backend.delete_snapshot(name),
     ):
         with pytest.raises(errors.Invalid, match="cannot be the name"):
             await call
+
+
+@pytest.mark.parametrize("id", ["../x", "a/b", ".hidden", "", "a\0b", "x" * 300, ".."])
+async def test_an_id_no_volume_can_have_is_of_none_and_leads_nowhere(
+    reopen: Open, tmp_path: Path, id: str
+) -> None:
+    outside = tmp_path / "x"
+    outside.mkdir()
+    (outside / "volume.json").write_text("{}")
+    backend = reopen()
+    await backend.delete_volume(id)
+    await backend.delete_snapshot(id)
+    for call in (
+        backend.get_volume(id),
+        backend.get_snapshot(id),
+        backend.expand(id, MIB),
+        backend.create_snapshot("snapshot-1", id),
+        backend.create_volume(
+            VolumeRequest("b", MIB, DIRECTORY, source=VolumeSource("volume", id))
+        ),
+    ):
+        with pytest.raises(errors.NotFound):
+            await call
+    assert (outside / "volume.json").exists()
 
 
 @pytest.mark.parametrize(

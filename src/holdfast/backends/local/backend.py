@@ -89,13 +89,14 @@ class LocalBackend:
 
     async def delete_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the volume. Raises Conflict while this machine uses it."""
-        records.check_name(id)
+        if not records.is_name(id):
+            return  # no volume was ever called so
         async with self._locks.hold(id), self._locks.hold(("copied", "volume", id)):
             await self._run(self._shelf.delete, id)
 
     async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """Return the volume. Raises NotFound, also for the remains of a create."""
-        records.check_name(id)
+        records.check_id(id, "volume", self._roots.default)
         found = await self._run(self._shelf.find, id)
         if found is None:
             raise errors.NotFound(f'no volume "{id}"', str(self._roots.default))
@@ -109,7 +110,7 @@ class LocalBackend:
         self, id: str, size: int, *, secrets: Mapping[str, str] = NO_SECRETS
     ) -> Volume:
         """Grow the volume; its file system is grown by the node."""
-        records.check_name(id)
+        records.check_id(id, "volume", self._roots.default)
         async with self._locks.hold(id):
             return self._volume(await self._run(self._shelf.expand, id, size))
 
@@ -123,7 +124,7 @@ class LocalBackend:
     ) -> Snapshot:
         """Take a snapshot. Raises Conflict for a volume in use on a disk without reflinks."""
         records.check_name(name)
-        records.check_name(volume_id)
+        records.check_id(volume_id, "volume", self._roots.default)
         async with (
             self._locks.hold(("copied", "snapshot", name)),
             self._locks.hold(("copied", "volume", volume_id)),
@@ -132,13 +133,14 @@ class LocalBackend:
 
     async def delete_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> None:
         """Remove the snapshot; volumes restored from it are independent of it."""
-        records.check_name(id)
+        if not records.is_name(id):
+            return
         async with self._locks.hold(("copied", "snapshot", id)):
             await self._run(snapshots.delete, self._shelf, id)
 
     async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
-        records.check_name(id)
+        records.check_id(id, "snapshot", self._roots.default)
         found = await self._run(self._shelf.find_snapshot, id)
         if found is None:
             raise errors.NotFound(f'no snapshot "{id}"', str(self._roots.default))

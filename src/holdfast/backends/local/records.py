@@ -61,15 +61,26 @@ class SnapshotRecord(msgspec.Struct, frozen=True, rename="camel"):
 R = TypeVar("R", VolumeRecord, SnapshotRecord)
 
 
+def is_name(name: str) -> bool:
+    """Return whether a volume or snapshot could be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> None:
     """Raise errors.Invalid unless `name` is safe as a directory name."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise errors.Invalid(
             f'"{name}" cannot be the name of a volume or snapshot',
             "request",
             "use at most 200 letters, digits, '-', '_' and '.', starting and ending "
             "with a letter or digit",
         )
+
+
+def check_id(id: str, what: str, where: Path) -> None:
+    """Raise errors.NotFound for an id that no volume or snapshot can have."""
+    if not is_name(id):
+        raise errors.NotFound(f'no {what} "{id}"', str(where))
 
 
 def content(directory: Path, layout: str) -> Path:

@@ -164,7 +164,7 @@ class Shelf:
         if request.source is None:
             return None
         name = request.source.id
-        records.check_name(name)
+        records.check_id(name, request.source.kind, self.roots.default)
         find = self.find if request.source.kind == "volume" else self.find_snapshot
         found: Origin | None = find(name)
         if found is None:
