@@ -2,8 +2,8 @@
 
 `differences` gives sentences, none when all is as expected. A mapping is compared by the
 fields the row names, a list by all its elements, and three patterns stand for more than
-themselves: `<any>`, `<absent>` and `<re:...>`. A text that ends in `…` is a beginning: what
-follows is Go's print of a structure, which no client can rely on.
+themselves: `<any>`, `<absent>` and `<re:...>`. In a text `…` stands for anything: it is where
+the reference prints a structure of Go, which no client can rely on.
 """
 
 from __future__ import annotations
@@ -67,32 +67,40 @@ def _text(expected: str, found: Any) -> bool:
         return False
     if expected.startswith("<re:") and expected.endswith(">"):
         return re.fullmatch(expected[4:-1], found, re.DOTALL) is not None
-    if expected.endswith("…"):
-        return found.startswith(expected[:-1])
+    if "…" in expected:
+        parts = map(re.escape, expected.split("…"))
+        return re.fullmatch(".*".join(parts), found, re.DOTALL) is not None
     return found == expected
 
 
 def invalid(status: dict[str, Any], says: Sequence[str]) -> list[str]:
     """Check a 422: its causes are exactly `says`, each as `field: text`, and all fits together.
 
-    The order of causes is the server's map order in places, so it is not compared.
+    The order of causes is the server's map order in places, so it is not compared, and a cause
+    that is said twice counts once: Kubernetes checks some parts of an object twice.
     """
     details = status.get("details") or {}
     causes = details.get("causes") or []
     found = [f"{cause.get('field')}: {cause.get('message')}" for cause in causes]
-    said = _unpaired(list(says), found)
+    different = list(dict.fromkeys(found))
+    said = _unpaired(list(dict.fromkeys(says)), different)
     for cause in causes:
         kind = re.split(r": |$", cause.get("message", ""), maxsplit=1)[0]
         if _REASONS.get(kind) != cause.get("reason"):
             said.append(f"reason {cause.get('reason')} of {cause.get('message')!r}")
     group = f".{details['group']}" if details.get("group") else ""
     begin = f'{details.get("kind")}{group} "{details.get("name", "")}" is invalid: '
-    different = list(dict.fromkeys(found))
     message = begin + (different[0] if len(different) == 1 else f"[{', '.join(different)}]")
     if not different:
         message = begin.removesuffix(": ") + ": "
     return said + differences(
-        {"code": 422, "reason": "Invalid", "status": "Failure", "kind": "Status", "message": message},
+        {
+            "code": 422,
+            "reason": "Invalid",
+            "status": "Failure",
+            "kind": "Status",
+            "message": message,
+        },
         status,
     )
 

@@ -59,7 +59,9 @@ SORTS: dict[str, Sort] = {
             }
         },
     ),
-    "pvc": Sort("v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, {"spec": _claim_spec()}),
+    "pvc": Sort(
+        "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, {"spec": _claim_spec()}
+    ),
     "sc": Sort(
         "storage.k8s.io/v1",
         "storageclasses",

@@ -231,22 +231,23 @@ class Resources:
         self._place(kind, meta, namespace)
         if not meta.get("resourceVersion") and not validation.of(kind).unconditional_update:
             cause = fields.invalid(
-                "metadata.resourceVersion", "", "must be specified for an update"
+                "metadata.resourceVersion", fields.Go("0x0"), "must be specified for an update"
             )
             raise errors.Invalid.of(kind.group, kind.name, name, [cause])
         # Without a resourceVersion the update is unconditional.
         revision = meta.setdefault("resourceVersion", current["resourceVersion"])
-        if revision != current["resourceVersion"]:
-            raise errors.Conflict.of(kind.group, kind.plural, name)
         uid = meta.get("uid")
         if uid and uid != current["uid"]:
-            raise errors.Conflict.of(
-                kind.group,
-                kind.plural,
-                name,
-                f"Precondition failed: UID in precondition: {uid}, "
-                f"UID in object meta: {current['uid']}",
+            # The words of the reference's storage, its key included.
+            place = "/".join(filter(None, (kind.plural, namespace, name)))
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: /registry/{place}, "
+                f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
+                f"UID in precondition: {uid}, UID in object meta: {current['uid']}"
             )
+            raise errors.Conflict.of(kind.group, kind.plural, name, why)
+        if revision != current["resourceVersion"]:
+            raise errors.Conflict.of(kind.group, kind.plural, name)
         for field in _FIXED:
             if field in current:
                 meta[field] = current[field]
