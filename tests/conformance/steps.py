@@ -25,10 +25,26 @@ _PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
 }
 _VERBS = frozenset(
-    "create update patch apply delete get list watch until still gone event request".split()
+    [
+        "create",
+        "update",
+        "patch",
+        "apply",
+        "delete",
+        "get",
+        "list",
+        "watch",
+        "until",
+        "still",
+        "gone",
+        "event",
+        "request",
+    ]
 )
-_SAYS = frozenset("answers says shows status warns text headers".split())
-_HOW = frozenset("with as query type accept body send agent seconds at keep".split())
+_SAYS = frozenset(["answers", "says", "shows", "status", "warns", "text", "headers"])
+_HOW = frozenset(
+    ["with", "as", "query", "type", "accept", "body", "send", "agent", "seconds", "at", "keep"]
+)
 WORDS = _VERBS | _SAYS | _HOW
 _PATIENCE = 20.0
 _STILL = 1.2
@@ -181,7 +197,7 @@ class Player:
         headers = {"Accept": step.get("accept", "application/json")}
         if "agent" in step:
             headers["User-Agent"] = step["agent"]
-        content = step["send"] if "send" in step else None
+        content = step.get("send", None)
         if content is None and json_body is not None:
             content = json.dumps(json_body)
         if content is not None:

@@ -30,8 +30,21 @@ _OLD_NOTES: Final = {
 }
 # Sources that read their mount options from the annotation before there was a field.
 _WITH_OPTIONS: Final = frozenset(
-    "gcePersistentDisk awsElasticBlockStore glusterfs nfs rbd quobyte iscsi cinder cephfs "
-    "azureFile vsphereVolume azureDisk photonPersistentDisk".split()
+    [
+        "gcePersistentDisk",
+        "awsElasticBlockStore",
+        "glusterfs",
+        "nfs",
+        "rbd",
+        "quobyte",
+        "iscsi",
+        "cinder",
+        "cephfs",
+        "azureFile",
+        "vsphereVolume",
+        "azureDisk",
+        "photonPersistentDisk",
+    ]
 )
 _INLINE: Final = "may not be specified in the context of inline volumes"
 _REMOVED_SOURCES: Final = {
