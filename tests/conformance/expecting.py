@@ -89,7 +89,7 @@ def invalid(status: dict[str, Any], says: Sequence[str]) -> list[str]:
         if _REASONS.get(kind) != cause.get("reason"):
             said.append(f"reason {cause.get('reason')} of {cause.get('message')!r}")
     group = f".{details['group']}" if details.get("group") else ""
-    begin = f'{details.get("kind")}{group} "{details.get("name", "")}" is invalid: '
+    begin = f'{details.get("kind", "")}{group} "{details.get("name", "")}" is invalid: '
     message = begin + (different[0] if len(different) == 1 else f"[{', '.join(different)}]")
     if not different:
         message = begin.removesuffix(": ") + ": "

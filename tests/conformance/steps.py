@@ -25,7 +25,7 @@ _PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
 }
 _VERBS = frozenset(
-    [
+    {
         "create",
         "update",
         "patch",
@@ -39,15 +39,26 @@ _VERBS = frozenset(
         "gone",
         "event",
         "request",
-    ]
+    }
 )
 _SAYS = frozenset(["answers", "says", "shows", "status", "warns", "text", "headers"])
 _HOW = frozenset(
-    ["with", "as", "query", "type", "accept", "body", "send", "agent", "seconds", "at", "keep"]
+    {
+        "with",
+        "as",
+        "query",
+        "type",
+        "accept",
+        "body",
+        "send",
+        "agent",
+        "seconds",
+        "at",
+        "keep",
+    }
 )
 WORDS = _VERBS | _SAYS | _HOW
 _PATIENCE = 20.0
-_STILL = 1.2
 
 
 class Deviation(AssertionError):
@@ -57,10 +68,14 @@ class Deviation(AssertionError):
 class Player:
     """Plays one row."""
 
-    def __init__(self, http: httpx2.Client, name: str, namespace: str) -> None:
+    def __init__(
+        self, http: httpx2.Client, name: str, namespace: str, *, quiet: float = 1.2
+    ) -> None:
+        """`quiet` is how many seconds something stays as it is that is to stay."""
         self._http = http
         self._known = {"$name": name, "$ns": namespace}
         self._namespace = namespace
+        self._quiet = quiet
         self.made: list[str] = []
 
     def play(self, step: Step) -> None:
@@ -99,6 +114,7 @@ class Player:
                 # A controller was between the two; only a row about conflicts wants to know.
                 if answer.status_code != 409 or step.get("answers") == 409:
                     break
+                time.sleep(0.02)
             self._check(answer, step, 200)
 
     def _patch(self, step: Step) -> None:
@@ -162,7 +178,7 @@ class Player:
 
     def _still(self, step: Step) -> None:
         """See that objects look like that now and stay so."""
-        deadline = time.monotonic() + step.get("seconds", _STILL)
+        deadline = time.monotonic() + step.get("seconds", self._quiet)
         while time.monotonic() < deadline:
             for address, expected in _pairs(step["still"]):
                 self._report(self._unlike(address, expected), str(self._look(address)))
@@ -177,9 +193,9 @@ class Player:
     def _event(self, step: Step) -> None:
         """Wait for an event about an object."""
         given = dict(step["event"])
-        sort, name = objects.find(given.pop("on"))
-        about = {"kind": sort.kind, "name": self._fill(name)}
-        query = {"fieldSelector": ",".join(f"involvedObject.{k}={v}" for k, v in about.items())}
+        sort, name = objects.find(given.pop("about"))
+        subject = {"kind": sort.kind, "name": self._fill(name)}
+        query = {"fieldSelector": ",".join(f"involvedObject.{k}={v}" for k, v in subject.items())}
         namespace = self._namespace if sort.namespaced else "default"
         path = objects.SORTS["event"].path(namespace)
 
@@ -204,8 +220,8 @@ class Player:
             headers["Content-Type"] = step.get("type", "application/json")
         query = {key: str(value) for key, value in step.get("query", {}).items()}
         path, _, given = path.partition("?")
-        pairs = [*query.items(), *(tuple(pair.split("=", 1)) for pair in given.split("&") if pair)]
-        return self._http.request(verb, path, params=pairs, content=content, headers=headers)
+        query |= dict(_pair(pair) for pair in given.split("&") if pair)
+        return self._http.request(verb, path, params=query, content=content, headers=headers)
 
     def _check(self, answer: httpx2.Response, step: Step, usual: int) -> None:
         wanted = step.get("answers", 422 if "says" in step else usual)
@@ -270,6 +286,11 @@ class Player:
 
 def _pairs(given: Any) -> list[tuple[str, Any]]:
     return [(given, {})] if isinstance(given, str) else list(given.items())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def _as_list(given: Any) -> list[Any]:

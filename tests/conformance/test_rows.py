@@ -60,10 +60,10 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Clie
         plane.stop()
 
 
-def _play(http: httpx2.Client, row: rows.Row) -> None:
+def _play(http: httpx2.Client, row: rows.Row, quiet: float) -> None:
     name = f"{row.place}-{RUN}"
     namespace = name if row.own_namespace else "default"
-    player = Player(http, name, namespace)
+    player = Player(http, name, namespace, quiet=quiet)
     try:
         if row.own_namespace:
             player.play({"create": {"ns": {}}})
@@ -80,7 +80,8 @@ def test_the_embedded_api_does_what_the_row_says(embedded: httpx2.Client, row: r
     """The same rows as below, against ours."""
     if row.differs:
         pytest.skip(f"a known difference: {row.differs}")
-    _play(embedded, row)
+    # Its controllers act on events, so what they would do they do at once.
+    _play(embedded, row, 0.4)
 
 
 @pytest.mark.skipif(ASSETS not in os.environ, reason=f"{ASSETS} is not set: no real Kubernetes")
@@ -91,4 +92,5 @@ def test_the_embedded_api_does_what_the_row_says(embedded: httpx2.Client, row: r
 )
 def test_a_real_kubernetes_does_what_the_row_says(kubernetes: httpx2.Client, row: rows.Row) -> None:
     """The rows are right."""
-    _play(kubernetes, row)
+    # Here the binder looks at everything once a second.
+    _play(kubernetes, row, 1.3)

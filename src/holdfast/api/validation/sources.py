@@ -73,8 +73,8 @@ _CSI_SECRETS: Final = (
     "nodePublishSecretRef",
     "nodeExpandSecretRef",
 )
-# The one source that messages about volumes call by another name than its field.
-_CALLED: Final = {"gcePersistentDisk": "persistentDisk"}
+# The one source that messages call by another name than its field.
+CALLED: Final = {"gcePersistentDisk": "persistentDisk"}
 _TOO_MUCH: Final = {"cephfs": "cephFS"}
 
 
@@ -86,7 +86,7 @@ def of_volume(spec: Object, volume: str = "", path: str = "spec") -> list[Cause]
     if not given:
         return [fields.required(path, "must specify a volume type")]
     first, *others = given
-    at = f"{path}.{_CALLED.get(first, first)}"
+    at = f"{path}.{CALLED.get(first, first)}"
     said = one(first, spec[first], at)
     if first in legacy_sources.OF_VOLUMES:
         said += legacy_sources.OF_VOLUMES[first](spec[first], at, volume)

@@ -30,7 +30,7 @@ _OLD_NOTES: Final = {
 }
 # Sources that read their mount options from the annotation before there was a field.
 _WITH_OPTIONS: Final = frozenset(
-    [
+    {
         "gcePersistentDisk",
         "awsElasticBlockStore",
         "glusterfs",
@@ -44,7 +44,7 @@ _WITH_OPTIONS: Final = frozenset(
         "vsphereVolume",
         "azureDisk",
         "photonPersistentDisk",
-    ]
+    }
 )
 _INLINE: Final = "may not be specified in the context of inline volumes"
 _REMOVED_SOURCES: Final = {
