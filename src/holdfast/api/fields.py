@@ -75,9 +75,11 @@ def immutable(path: str, value: object) -> Cause:
     return invalid(path, value, IMMUTABLE)
 
 
-def not_supported(path: str, value: object, choices: Iterable[str]) -> Cause:
-    """Say that the value is none of `choices`, which are listed in their order."""
-    detail = ", ".join(map(quote, choices))
+def not_supported(
+    path: str, value: object, choices: Iterable[str], *, in_order: bool = False
+) -> Cause:
+    """Say that the value is none of `choices`, which are listed sorted if not `in_order`."""
+    detail = ", ".join(map(quote, choices if in_order else sorted(choices)))
     said = f"Unsupported value: {printed(value)}"
     return Cause(path, NOT_SUPPORTED, _join(said, f"supported values: {detail}" if detail else ""))
 

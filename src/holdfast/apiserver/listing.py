@@ -136,7 +136,7 @@ def _check_match(query: dict[str, str], match: str, revision: str) -> None:
         why = "resourceVersionMatch is forbidden when continue is provided"
         causes.append(fields.forbidden(path, why))
     if match and match not in MATCHES:
-        causes.append(fields.not_supported(path, match, (*MATCHES, "")))
+        causes.append(fields.not_supported(path, match, (*MATCHES, ""), in_order=True))
     if match == "Exact" and revision == "0":
         why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
         causes.append(fields.forbidden(path, why))

@@ -65,7 +65,9 @@ class DeleteOptions:
             causes.append(fields.invalid("propagationPolicy", propagation, texts))
         if propagation is not None and propagation not in PROPAGATION:
             known = (*PROPAGATION, "nil")
-            causes.append(fields.not_supported("propagationPolicy", propagation, known))
+            causes.append(
+                fields.not_supported("propagationPolicy", propagation, known, in_order=True)
+            )
         if propagation is None and body.get("orphanDependents") is not None:
             propagation = "Orphan" if body["orphanDependents"] else "Background"
         dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])

@@ -1,7 +1,7 @@
 module holdfast.invalid/kubernetes
 
 // Staging modules are replaced as Kubernetes itself does. Where the proxy has not the patch release,
-// the nearest one of 1.32 stands in; their code is the same but for these modules own fixes.
+// the nearest one of 1.32 stands in; their code is the same but for these modules' own fixes.
 
 go 1.24.0
 

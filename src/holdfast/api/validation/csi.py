@@ -41,7 +41,7 @@ class DriverRules(Rules):
             said.append(fields.not_supported("spec.fsGroupPolicy", policy, _GROUP_POLICIES))
         said += _tokens(spec.get("tokenRequests", ()))
         said += [
-            fields.not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES)
+            fields.not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES, in_order=True)
             for mode in spec.get("volumeLifecycleModes", ())
             if mode not in _LIFECYCLES
         ]
