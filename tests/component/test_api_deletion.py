@@ -148,7 +148,7 @@ async def test_a_failed_precondition_is_a_conflict(api: Wire, field: str, word: 
             {"propagationPolicy": "Sideways"},
             422,
             'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
-            '"Sideways": supported values: "Background", "Foreground", "Orphan"',
+            '"Sideways": supported values: "Foreground", "Background", "Orphan", "nil"',
         ),
         ({"dryRun": ["Half"]}, 422, None),
         ({"preconditions": "none"}, 400, None),

@@ -193,7 +193,7 @@ async def test_lists_of_a_version(api: Wire) -> None:
         ),
         (
             {"resourceVersionMatch": "Rough", "resourceVersion": "1"},
-            'Unsupported value: "Rough": supported values: "", "Exact", "NotOlderThan"',
+            'Unsupported value: "Rough": supported values: "Exact", "NotOlderThan", ""',
         ),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.api.validation import names
 from wire import CLAIMS, CLASSES, STORAGE, VOLUMES, Object, Reply, Wire, claim, meta, volume
 from wire import storage_class as klass
 
@@ -145,10 +146,15 @@ _CREATE: list[tuple[str, str, Object, list[Row]]] = [
         claim("c", dataSourceRef={"kind": "Pod", "name": "p"}),
         [
             (
+                "spec.dataSource",
+                INVALID,
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            ),
+            (
                 "spec.dataSourceRef",
                 INVALID,
                 "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
-            )
+            ),
         ],
     ),
     (
@@ -252,7 +258,10 @@ _CREATE: list[tuple[str, str, Object, list[Row]]] = [
         "CSI volume without a driver",
         VOLUMES,
         _sourced(csi={"volumeHandle": "h"}),
-        [("spec.csi.driver", REQUIRED, "Required value")],
+        [
+            ("spec.csi.driver", REQUIRED, "Required value"),
+            ("spec.csi.driver", INVALID, names.subdomain("")[0]),
+        ],
     ),
     (
         "class without a provisioner",
@@ -371,7 +380,7 @@ async def test_names_follow_one_rule(api: Wire, path: str, name: str) -> None:
 async def test_a_negative_size_breaks_two_rules(api: Wire) -> None:
     reply = await api.call("POST", VOLUMES, volume("v", "-1Gi"))
     assert {message for _, _, message in reply.causes} == {
-        'Invalid value: "-1Gi": must be a valid resource quantity',
+        "Invalid value: -1073741824: must be a valid resource quantity",
         'Invalid value: "-1Gi": must be greater than zero',
     }
 

@@ -146,7 +146,7 @@ async def test_a_watch_may_do_without_what_there_is(api: Wire) -> None:
 @pytest.mark.parametrize(
     ("query", "fields"),
     [
-        ({"sendInitialEvents": "true"}, ["resourceVersionMatch", "allowWatchBookmarks"]),
+        ({"sendInitialEvents": "true"}, ["resourceVersionMatch"]),
         ({**INITIAL, "resourceVersionMatch": "Exact"}, ["resourceVersionMatch"]),
         ({**INITIAL, "allowWatchBookmarks": "false"}, ["allowWatchBookmarks"]),
         ({"resourceVersionMatch": "NotOlderThan"}, ["resourceVersionMatch"]),

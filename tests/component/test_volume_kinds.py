@@ -179,18 +179,6 @@ def test_a_mount_option_that_does_not_exist_is_named(shared: machine.Machine) ->
     shared.kubectl("delete", "pod/mistuned", "pvc/mistuned")
 
 
-@pytest.mark.root
-def test_the_old_annotation_sets_mount_options(shared: machine.Machine, tmp_path: Path) -> None:
-    image = _image(tmp_path / "disk.img")
-    options = {"volume.beta.kubernetes.io/mount-options": "noatime,nosuid"}
-    source = {"local": {"path": str(image), "fsType": "ext4"}}
-    made = _static("annotated", source, annotations=options, nodeAffinity=_on_node())
-    mount = shared.run_pod(pod("annotated", "annotated"), *made)
-    assert {"noatime", "nosuid"} <= set(_options(mount))
-    _remove(shared, "annotated")
-    assert image.exists(), "what an administrator made is not ours to delete"
-
-
 def _options(mount: Path) -> list[str]:
     row = next(
         row for row in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mount} " in row

@@ -56,6 +56,10 @@ class Cause:
         return {key: value for key, value in members.items() if value}
 
 
+class Go(str):
+    """A value whose print is known: Go's own, of a type that JSON has not. Stands bare."""
+
+
 def required(path: str, detail: str = "") -> Cause:
     """Say that the field must be set."""
     return Cause(path, REQUIRED, _join("Required value", detail))
@@ -71,9 +75,11 @@ def immutable(path: str, value: object) -> Cause:
     return invalid(path, value, IMMUTABLE)
 
 
-def not_supported(path: str, value: object, choices: Iterable[str]) -> Cause:
-    """Say that the value is none of `choices`, which are listed sorted."""
-    detail = ", ".join(quote(choice) for choice in sorted(choices))
+def not_supported(
+    path: str, value: object, choices: Iterable[str], *, in_order: bool = False
+) -> Cause:
+    """Say that the value is none of `choices`, which are listed sorted if not `in_order`."""
+    detail = ", ".join(map(quote, choices if in_order else sorted(choices)))
     said = f"Unsupported value: {printed(value)}"
     return Cause(path, NOT_SUPPORTED, _join(said, f"supported values: {detail}" if detail else ""))
 
@@ -110,6 +116,8 @@ def printed(value: object) -> str:
     if value is None:
         # The reference prints the word as if it were a string.
         return '"null"'
+    if isinstance(value, Go):
+        return str(value)
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, bool):

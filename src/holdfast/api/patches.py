@@ -91,7 +91,7 @@ def json_patch(doc: Any, ops: Sequence[Mapping[str, Any]]) -> Any:
                 copied += _size(result, step)
             result = jsonpatch.JsonPatch([step]).apply(result, in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
-            raise PatchError(f"{_where(number, step)}: {error}", malformed=True) from error
+            raise PatchError(f"{_where(number, step)}: {error}") from error
         except jsonpatch.JsonPatchTestFailed as error:
             message = f"testing value {step['path']} failed: test failed"
             raise PatchError(message) from error

@@ -65,28 +65,47 @@ def _json(content: bytes) -> Any:
         return _decode_json(content)
     except (ValueError, RecursionError) as error:
         # Besides msgspec's own error: text that is not UTF-8, and nesting without end.
-        raise errors.BadRequest(f"the body is not JSON: {error}") from error
+        raise _NotJson(f"the body is not JSON: {error}") from error
+
+
+class _NotJson(errors.BadRequest):
+    """A body that claims to be JSON and is not; its caller knows what it should have been."""
+
+
+def _unrecognized(wanted: str) -> str:
+    return (
+        f"the object provided is unrecognized (must be of type {wanted}): "
+        "couldn't get version/kind; json parse error: "
+    )
 
 
 def parse_object(
     content: bytes, content_type: str, kind: Kind, options: WriteOptions, expected: str = ""
 ) -> Object:
     """An object of the kind; its apiVersion and kind, where given, have to be right."""
-    body = parse(content, content_type)
-    if not isinstance(body, dict):
-        raise errors.BadRequest(f"the body is not an object but {type(body).__name__}")
     wanted = expected or kind.name
+    try:
+        body = parse(content, content_type)
+    except _NotJson as error:
+        raise errors.BadRequest(f"{_unrecognized(wanted)}{error.__cause__}") from error
+    if not isinstance(body, dict):
+        raise errors.BadRequest(
+            f"{_unrecognized(wanted)}json: cannot unmarshal {type(body).__name__} into an object"
+        )
     given = body.get("kind") or wanted
     version = body.get("apiVersion") or ("v1" if expected else kind.api_version)
     if given != wanted:
+        group = kind.group.partition(".")[0] or "core"
         raise errors.BadRequest(
-            f"{given} in version {version!r} cannot be handled as a {wanted}: "
-            f"no kind {given!r} is served at this path".replace("'", '"')
+            f'{given} in version "{version}" cannot be handled as a {wanted}: '
+            f"converting ({version.rpartition('/')[2]}.{given}) to ({group}.{wanted}): "
+            "unknown conversion"
         )
     if not expected and version != kind.api_version:
         raise errors.BadRequest(
-            f"the API version in the data ({version}) does not match "
-            f"the expected API version ({kind.api_version})"
+            f'{given} in version "{version}" cannot be handled as a {wanted}: '
+            f'no kind "{given}" is registered for version "{version}" '
+            'in scheme "pkg/api/legacyscheme/scheme.go:30"'
         )
     if options.validation != "Ignore" and not content_type.startswith((YAML, PROTOBUF)):
         options.duplicates += _duplicates(content)
@@ -252,7 +271,7 @@ def _refused(apply: Callable[..., Any], *arguments: Any) -> Object:
         return _object(apply(*arguments))
     except patches.PatchError as error:
         if error.malformed:
-            raise errors.BadRequest(f"the patch cannot be read: {error}") from error
+            raise errors.BadRequest(f"error decoding patch: {error}") from error
         raise errors.Invalid(
             f"the server rejected our request due to an error in our request: {error}"
         ) from error

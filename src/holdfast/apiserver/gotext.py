@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def not_an_integer(text: str) -> str:
+    """What Go says of a text that should have been a whole number."""
+    return f'strconv.ParseInt: parsing "{text}": invalid syntax'
+
+
 def printed(value: Any) -> str:
     """The text Go's `%+v` gives for decoded JSON."""
     if isinstance(value, dict):

@@ -224,6 +224,7 @@ class Api:
         options = _write_options(request)
         content = await request.body()
         if subresource == "scale":
+            options.patches = True
             change = bodies.parse_patch(content, content_type, kinds.SCALE, options)
             return await self._scale(target, change, options)
         form = forms.negotiate(request.header(b"accept"))
@@ -234,6 +235,7 @@ class Api:
             )
             code = 201 if made else 200
             return Answer(form.one(kind, record), code, form.content_type, options.warnings)
+        options.patches = True
         change = bodies.parse_patch(content, content_type, kind, options)
         record = await self._resources.update(kind, name, namespace, change, options, subresource)
         return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
@@ -310,7 +312,8 @@ def _write_options(request: Request) -> WriteOptions:
     if dry_run not in ("", "All"):
         causes.append(refused_dry_run([dry_run]))
     if level not in _VALIDATION:
-        causes.append(fields.not_supported("fieldValidation", level, _VALIDATION))
+        known = ("", "Ignore", "Strict", "Warn")
+        causes.append(fields.not_supported("fieldValidation", level, known))
     if causes:
         raise errors.Invalid.of("meta.k8s.io", _OPTIONS[request.method], "", causes)
     return WriteOptions(

@@ -13,6 +13,7 @@ import msgspec
 
 from holdfast.api import errors, fields
 from holdfast.api.kinds import Kind
+from holdfast.apiserver import gotext
 from holdfast.apiserver.selection import Selection
 from holdfast.store import errors as store_errors
 from holdfast.store.log import Store
@@ -50,19 +51,27 @@ def _decode_token(text: str) -> _Token:
         padded = text + "=" * (-len(text) % 4)
         return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
     except (ValueError, msgspec.DecodeError) as error:
-        raise errors.BadRequest(f"continue key is not valid: {error}") from error
+        raise errors.BadRequest(
+            f"invalid continue token: continue key is not valid: {error}"
+        ) from error
 
 
-def revision_of(text: str) -> int:
-    """A resourceVersion as a number; what cannot be one is a 500, as Kubernetes answers."""
+def revision_of(text: str, option: str = "") -> int:
+    """A resourceVersion as a number; what cannot be one is a 500, as Kubernetes answers.
+
+    `option` is the query parameter it came in, if it did not come in an object.
+    """
     if text.isascii() and text.isdigit():
         return int(text)
-    raise errors.InternalError.unknown(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+    raise errors.InternalError.unknown(
+        f'{option}: Invalid value: "{text}": {why}' if option else why
+    )
 
 
 def check_reached(store: Store, text: str) -> int:
     """The revision a reader asks for; raises `Timeout` if the store has not got there."""
-    asked = revision_of(text)
+    asked = revision_of(text, "resourceVersion")
     if asked > store.revision:
         raise errors.Timeout.future(asked, store.revision)
     return asked
@@ -100,7 +109,7 @@ def _limit(query: dict[str, str]) -> int:
     try:
         return max(0, int(text))
     except ValueError as error:
-        raise errors.BadRequest(f"limit: {text!r} is not a number") from error
+        raise errors.BadRequest(gotext.not_an_integer(text)) from error
 
 
 def _revision(store: Store, query: dict[str, str], token: _Token | None) -> int:
@@ -127,7 +136,7 @@ def _check_match(query: dict[str, str], match: str, revision: str) -> None:
         why = "resourceVersionMatch is forbidden when continue is provided"
         causes.append(fields.forbidden(path, why))
     if match and match not in MATCHES:
-        causes.append(fields.not_supported(path, match, (*MATCHES, "")))
+        causes.append(fields.not_supported(path, match, (*MATCHES, ""), in_order=True))
     if match == "Exact" and revision == "0":
         why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
         causes.append(fields.forbidden(path, why))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from holdfast.api import errors, fields, shapes
 
 Validation = Literal["Ignore", "Warn", "Strict"]
-PROPAGATION = ("Background", "Foreground", "Orphan")
+PROPAGATION = ("Foreground", "Background", "Orphan")
 
 
 def refused_dry_run(given: list[str]) -> fields.Cause:
@@ -33,6 +33,8 @@ class WriteOptions:
     """Who comes to own what is written."""
     force: bool = False
     """Whether a server-side apply takes fields from their owners."""
+    patches: bool = False
+    """Whether the change came as a patch: a wrong uid in one is no conflict but a mistake."""
     duplicates: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -62,7 +64,10 @@ class DeleteOptions:
             texts = "orphanDependents and deletionPropagation cannot be both set"
             causes.append(fields.invalid("propagationPolicy", propagation, texts))
         if propagation is not None and propagation not in PROPAGATION:
-            causes.append(fields.not_supported("propagationPolicy", propagation, PROPAGATION))
+            known = (*PROPAGATION, "nil")
+            causes.append(
+                fields.not_supported("propagationPolicy", propagation, known, in_order=True)
+            )
         if propagation is None and body.get("orphanDependents") is not None:
             propagation = "Orphan" if body["orphanDependents"] else "Background"
         dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])

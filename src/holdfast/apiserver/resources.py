@@ -23,7 +23,7 @@ import msgspec
 from holdfast.api import errors, fields, shapes, validation
 from holdfast.api.kinds import Kind
 from holdfast.api.managed.entries import Entry
-from holdfast.apiserver import deletion, ownership, strategies, tolerations
+from holdfast.apiserver import deletion, listing, ownership, strategies, tolerations
 from holdfast.apiserver.admission import Admission
 from holdfast.apiserver.options import DeleteOptions, WriteOptions
 from holdfast.kit import clock
@@ -200,7 +200,7 @@ class Resources:
             return record
         changed, given = ownership.separated(changed, old)
         new = self._decode(kind, changed, options)
-        self._check_identity(kind, new, old, name, namespace)
+        self._check_identity(kind, new, old, name, namespace, options)
         new = self._combine(kind, new, old, subresource)
         if follow:
             ownership.adopt(new, old, given, subresource)
@@ -220,7 +220,13 @@ class Resources:
         return self._stage(kind, record.key, new, options.dry_run)
 
     def _check_identity(
-        self, kind: Kind, new: Object, old: Object, name: str, namespace: str | None
+        self,
+        kind: Kind,
+        new: Object,
+        old: Object,
+        name: str,
+        namespace: str | None,
+        options: WriteOptions,
     ) -> None:
         meta, current = new["metadata"], old["metadata"]
         if meta.setdefault("name", name) != name:
@@ -231,22 +237,28 @@ class Resources:
         self._place(kind, meta, namespace)
         if not meta.get("resourceVersion") and not validation.of(kind).unconditional_update:
             cause = fields.invalid(
-                "metadata.resourceVersion", "", "must be specified for an update"
+                "metadata.resourceVersion", fields.Go("0x0"), "must be specified for an update"
             )
             raise errors.Invalid.of(kind.group, kind.name, name, [cause])
         # Without a resourceVersion the update is unconditional.
         revision = meta.setdefault("resourceVersion", current["resourceVersion"])
         if revision != current["resourceVersion"]:
-            raise errors.Conflict.of(kind.group, kind.plural, name)
+            listing.revision_of(revision)
         uid = meta.get("uid")
         if uid and uid != current["uid"]:
-            raise errors.Conflict.of(
-                kind.group,
-                kind.plural,
-                name,
-                f"Precondition failed: UID in precondition: {uid}, "
-                f"UID in object meta: {current['uid']}",
+            if options.patches:
+                cause = fields.immutable("metadata.uid", uid)
+                raise errors.Invalid.of(kind.group, kind.name, name, [cause])
+            # The words of the reference's storage, its key included.
+            place = "/".join(filter(None, (kind.plural, namespace, name)))
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: /registry/{place}, "
+                f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
+                f"UID in precondition: {uid}, UID in object meta: {current['uid']}"
             )
+            raise errors.Conflict.of(kind.group, kind.plural, name, why)
+        if revision != current["resourceVersion"]:
+            raise errors.Conflict.of(kind.group, kind.plural, name)
         for field in _FIXED:
             if field in current:
                 meta[field] = current[field]

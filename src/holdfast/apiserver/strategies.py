@@ -34,6 +34,13 @@ def _claim_written(claim: Object, old: Object | None = None) -> None:
         _mirror_sources(spec)
 
 
+def _claim_status_updated(claim: Object, old: Object) -> None:
+    # The same gate: these two tell of a change of attributes classes.
+    if "status" in claim:
+        gone = ("currentVolumeAttributesClassName", "modifyVolumeStatus")
+        claim["status"] = {k: v for k, v in claim["status"].items() if k not in gone}
+
+
 def _mirror_sources(spec: Object) -> None:
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
     if reference is not None and reference.get("namespace"):
@@ -44,7 +51,7 @@ def _mirror_sources(spec: Object) -> None:
         del spec["dataSource"]
     elif source is not None and reference is None:
         spec["dataSourceRef"] = dict(source)
-    elif reference is not None and source is None and _known_source(reference):
+    elif reference is not None and source is None:
         spec["dataSource"] = {key: value for key, value in reference.items() if key != "namespace"}
 
 
@@ -160,6 +167,7 @@ _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.NAMESPACE: _namespace_updated,
 }
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
+    kinds.CLAIM: _claim_status_updated,
     kinds.VOLUME: _volume_status_updated,
 }
 

@@ -193,7 +193,7 @@ def _initial_events(request: Request) -> bool | None:
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             )
         )
-    if asked and request.flag("sendInitialEvents") and not request.flag("allowWatchBookmarks"):
+    elif request.flag("sendInitialEvents") and not request.flag("allowWatchBookmarks"):
         causes.append(
             fields.forbidden(
                 "allowWatchBookmarks",

@@ -17,6 +17,7 @@ from holdfast.api.validation import names
 from holdfast.api.validation.rules import Object, each
 
 BETA_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
+MOUNT_OPTIONS: Final = "volume.beta.kubernetes.io/mount-options"
 
 _ACCESS_MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _VOLUME_MODES: Final = ("Block", "Filesystem")
@@ -58,6 +59,14 @@ def positive(text: str, path: str) -> list[Cause]:
     if _plainly_positive(text) or quantity.parse(text) > quantity.parse("0"):
         return []
     return [fields.invalid(path, text, "must be greater than zero")]
+
+
+def in_bytes(text: str, path: str) -> list[Cause]:
+    """Check that an amount is zero or more; the message has its number, rounded up."""
+    if _plainly_positive(text) or quantity.parse(text) >= quantity.parse("0"):
+        return []
+    number = -(-quantity.parse(text).nanos // quantity.NANO)
+    return [fields.invalid(path, number, "must be a valid resource quantity")]
 
 
 def not_negative(

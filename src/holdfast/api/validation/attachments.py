@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import names, sources
+from holdfast.api.validation import names, sources, volumes
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
 _ONE_SOURCE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
@@ -44,10 +44,6 @@ def _source(source: Object) -> list[Cause]:
         return [fields.forbidden("spec.source", _ONE_SOURCE)]
     path = "spec.source.persistentVolumeName"
     if inline is not None:
-        if "csi" in inline:
-            return []
-        rule = "has to be specified in the context of inline volumes"
-        return [fields.required("spec.source.inlineVolumeSpec.csi", rule)]
-    if not name:
-        return [fields.required(path, "must specify non empty persistentVolumeName")]
-    return each(path, name, names.subdomain(name))
+        return volumes.inline(inline, "spec.source.inlineVolumeSpec")
+    said = [] if name else [fields.required(path, "must specify non empty persistentVolumeName")]
+    return said + each(path, name, names.subdomain(name or ""))

@@ -18,6 +18,7 @@ from holdfast.api.fields import Cause
 from holdfast.api.validation import amounts, names, selecting
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
+_SOURCE: Final = fields.Go('field.Path{name:"dataSource", index:""}')
 _SPEC_IS_FIXED: Final = (
     "spec is immutable after creation except resources.requests and "
     "volumeAttributesClassName for bound claims"
@@ -25,9 +26,9 @@ _SPEC_IS_FIXED: Final = (
 _RESIZE_STATES: Final = (
     "ControllerResizeInProgress",
     "ControllerResizeInfeasible",
-    "NodeResizePending",
     "NodeResizeInProgress",
     "NodeResizeInfeasible",
+    "NodeResizePending",
 )
 
 
@@ -78,16 +79,16 @@ class ClaimRules(Rules):
         status = new.get("status", EMPTY)
         said: list[Cause] = []
         for name, text in status.get("capacity", EMPTY).items():
-            said += amounts.not_negative(text, f"status.capacity[{name}]")
+            said += amounts.in_bytes(text, f"status.capacity[{name}]")
         for name, state in status.get("allocatedResourceStatuses", EMPTY).items():
             path = "status.allocatedResourceStatus"
             said += _resource_name(name, path)
             if state not in _RESIZE_STATES:
-                said.append(fields.not_supported(path, name, _RESIZE_STATES))
+                said.append(fields.not_supported(path, fields.Go(name), _RESIZE_STATES))
         for name, text in status.get("allocatedResources", EMPTY).items():
             path = "status.allocatedResources"
-            said += _resource_name(name, path)
-            said += amounts.not_negative(text, f"{path}[{name}]")
+            wrong = _resource_name(name, path)
+            said += wrong or amounts.in_bytes(text, f"{path}[{name}]")
         return said
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
@@ -130,9 +131,9 @@ def _sources(spec: Object) -> list[Cause]:
         return said
     if reference.get("namespace"):
         rule = "may not be specified when dataSourceRef.namespace is specified"
-        said.append(fields.invalid("spec", source, rule))
+        said.append(fields.invalid("spec", _SOURCE, rule))
     elif any(source.get(part) != reference.get(part) for part in ("apiGroup", "kind", "name")):
-        said.append(fields.invalid("spec", source, "must match dataSourceRef"))
+        said.append(fields.invalid("spec", _SOURCE, "must match dataSourceRef"))
     return said
 
 
@@ -184,8 +185,9 @@ def _without_allowed_changes(new: Object, old: Object) -> Object:
     _restore(undone, old_spec, "volumeAttributesClassName")
     bound = old.get("status", EMPTY).get("phase") == "Bound"
     resources = new_spec.get("resources", EMPTY)
-    if bound and "requests" in resources:
-        requests = dict(resources["requests"])
+    if bound:
+        # An empty map of requests was left out when the claim was decoded.
+        requests = dict(resources.get("requests", EMPTY))
         _restore(requests, old_spec.get("resources", EMPTY).get("requests", EMPTY), "storage")
         undone["resources"] = {**resources, "requests": requests}
     return undone
@@ -199,8 +201,8 @@ def _restore(target: Object, source: Object, name: str) -> None:
 
 
 def _shrinking(new_spec: Object, old: Object) -> list[Cause]:
-    now, was = _request(new_spec), _request(old.get("spec", EMPTY))
-    if now is None or was is None or now == was:
+    now, was = _request(new_spec) or "0", _request(old.get("spec", EMPTY)) or "0"
+    if now == was:
         return []
     size = quantity.parse(now)
     recorded = old.get("status", EMPTY).get("capacity", EMPTY).get("storage", "0")

@@ -25,19 +25,6 @@ _CHECKED: Final = (
     "volumeBindingMode",
     "allowedTopologies",
 )
-_OLD_NODE_LABELS: Final = {
-    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
-    "beta.kubernetes.io/instance-type": (
-        'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead'
-    ),
-    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
-    "failure-domain.beta.kubernetes.io/region": (
-        'deprecated since v1.17; use "topology.kubernetes.io/region" instead'
-    ),
-    "failure-domain.beta.kubernetes.io/zone": (
-        'deprecated since v1.17; use "topology.kubernetes.io/zone" instead'
-    ),
-}
 
 
 class StorageClassRules(Rules):
@@ -58,7 +45,7 @@ class StorageClassRules(Rules):
             said = [fields.required("provisioner")]
         said += _parameters(obj.get("parameters", EMPTY))
         policy = obj.get("reclaimPolicy")
-        if policy is not None and policy not in _POLICIES:
+        if policy and policy not in _POLICIES:
             said.append(fields.not_supported("reclaimPolicy", policy, _POLICIES))
         mode = obj.get("volumeBindingMode")
         if mode is None:
@@ -85,10 +72,10 @@ class StorageClassRules(Rules):
         said: list[str] = []
         for index, term in enumerate(new.get("allowedTopologies", ())):
             for place, item in enumerate(term.get("matchLabelExpressions", ())):
-                text = _OLD_NODE_LABELS.get(item.get("key", ""))
+                text = selecting.OLD_LABELS.get(item.get("key", ""))
                 if text:
                     at = f"allowedTopologies[{index}].matchLabelExpressions[{place}].key"
-                    said.append(f"{at}: {item['key']} is {text}")
+                    said.append(f"{at}: {text}")
         return said
 
 

@@ -16,7 +16,7 @@ from holdfast.api.validation import names, sources
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
 _GROUP_POLICIES: Final = ("File", "None", "ReadWriteOnceWithFSType")
-_LIFECYCLES: Final = ("Ephemeral", "Persistent")
+_LIFECYCLES: Final = ("Persistent", "Ephemeral")
 _MUST_BE_SET: Final = (
     # Kubernetes reports the first of these under a name the field does not have.
     ("attachRequired", "spec.attachedRequired"),
@@ -32,11 +32,6 @@ class DriverRules(Rules):
     namespaced = False
     unconditional_update = False
 
-    def check_name(self, name: str) -> tuple[str, ...]:
-        """A driver's name may have capitals; objects' names may not, so both must hold."""
-        said = names.subdomain(name)
-        return (*said, "must be no more than 63 characters") if len(name) > 63 else said
-
     def body(self, obj: Object) -> list[Cause]:
         """Check the declared capabilities."""
         spec = obj.get("spec", EMPTY)
@@ -46,7 +41,7 @@ class DriverRules(Rules):
             said.append(fields.not_supported("spec.fsGroupPolicy", policy, _GROUP_POLICIES))
         said += _tokens(spec.get("tokenRequests", ()))
         said += [
-            fields.not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES)
+            fields.not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES, in_order=True)
             for mode in spec.get("volumeLifecycleModes", ())
             if mode not in _LIFECYCLES
         ]
@@ -129,8 +124,10 @@ def _node_driver(driver: Object, at: str) -> list[Cause]:
         said.append(fields.invalid(f"{at}.allocatable.count", count, rule))
     keys: list[str] = driver.get("topologyKeys") or []
     for place, key in enumerate(keys):
-        path = f"{at}.topologyKeys"
-        said += each(path, key, names.qualified(key)) if key else [fields.required(path)]
+        # Complaints about keys name the driver, not the list or the key.
+        if not key:
+            said.append(fields.required(at))
         if key in keys[:place]:
-            said.append(fields.duplicate(path, key))
+            said.append(fields.duplicate(at, key))
+        said += each(at, key, names.qualified(key))
     return said

@@ -111,20 +111,21 @@ def finalizers(value: Sequence[str]) -> list[Cause]:
 def _owners(value: Sequence[Object]) -> list[Cause]:
     path = "metadata.ownerReferences"
     said: list[Cause] = []
-    for index, owner in enumerate(value):
-        at = f"{path}[{index}]"
+    for owner in value:
         version = owner.get("apiVersion", "")
         if not version.rpartition("/")[2]:
-            said.append(fields.invalid(f"{at}.apiVersion", version, "version must not be empty"))
+            said.append(fields.invalid(f"{path}.apiVersion", version, "version must not be empty"))
         for part in ("kind", "name", "uid"):
             if not owner.get(part):
-                said.append(fields.invalid(f"{at}.{part}", "", "must not be empty"))
+                said.append(fields.invalid(f"{path}.{part}", "", f"{part} must not be empty"))
         if version == "v1" and owner.get("kind") == "Event":
             rule = "/v1, Kind=Event is disallowed from being an owner"
-            said.append(fields.invalid(at, owner, rule))
+            said.append(fields.invalid(path, owner, rule))
     managing = [owner for owner in value if owner.get("controller")]
     if len(managing) > 1:
-        first, second = (owner.get("name", "") for owner in managing[:2])
+        first, second = (
+            f"{owner.get('kind', '')}/{owner.get('name', '')}" for owner in managing[:2]
+        )
         rule = (
             "Only one reference can have Controller set to true. "
             f'Found "true" in references for {first} and {second}'

@@ -84,7 +84,9 @@ _DATA_KEY_TEXT: Final = _explain(
 @lru_cache(maxsize=8192)
 def label(text: str) -> tuple[str, ...]:
     """Check a DNS-1123 label: 63 characters, no dots."""
-    return _check(text, 63, _is_label(text), _LABEL_TEXT)
+    if _is_label(text) or not _is_subdomain(text):
+        return _check(text, 63, _is_label(text), _LABEL_TEXT)
+    return _check(text, 63, None, "must not contain dots")
 
 
 @lru_cache(maxsize=8192)

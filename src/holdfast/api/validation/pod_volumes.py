@@ -18,6 +18,21 @@ from holdfast.api.validation.rules import Object, each
 
 _PROPAGATIONS: Final = ("Bidirectional", "HostToContainer", "None")
 _CLAIMS: Final = ClaimRules()
+# What a claim made from a template is given by its pod, and how messages call it.
+_NOT_IN_TEMPLATES: Final = {
+    "name": "name",
+    "generateName": "generateName",
+    "namespace": "namespace",
+    "uid": "uID",
+    "resourceVersion": "resourceVersion",
+    "generation": "generation",
+    "creationTimestamp": "creationTimestamp",
+    "deletionTimestamp": "deletionTimestamp",
+    "deletionGracePeriodSeconds": "deletionGracePeriodSeconds",
+    "ownerReferences": "ownerReferences",
+    "finalizers": "finalizers",
+    "managedFields": "managedFields",
+}
 _ONE_TYPE: Final = "may not specify more than 1 volume type"
 
 
@@ -43,8 +58,16 @@ def mounts(container: Object, at: str, by_name: dict[str, Object]) -> list[Cause
     said: list[Cause] = []
     places: set[str] = set()
     mounted: set[str] = set()
+    raw = {device.get("name") for device in container.get("volumeDevices") or ()}
     for index, mount in enumerate(container.get("volumeMounts") or ()):
-        said += _mount(mount, f"{at}.volumeMounts[{index}]", by_name, places)
+        path = f"{at}.volumeMounts"
+        said += _mount(mount, f"{path}[{index}]", by_name, places)
+        if mount.get("name") in raw:
+            rule = "must not already exist in volumeDevices"
+            said.append(fields.invalid(f"{path}[{index}].name", mount["name"], rule))
+        # These complaints do not say which of the mounts they are about.
+        said += _place_inside(mount, path)
+        said += _propagation(mount, path, container)
         mounted.add(mount.get("name", ""))
     devices: set[str] = set()
     for index, device in enumerate(container.get("volumeDevices") or ()):
@@ -68,7 +91,7 @@ def _volume(volume: Object, at: str) -> list[Cause]:
     for extra in kinds[1:]:
         said.append(fields.forbidden(f"{at}.{extra}", _ONE_TYPE))
     kind = kinds[0]
-    source, path = volume[kind], f"{at}.{kind}"
+    source, path = volume[kind], f"{at}.{sources.CALLED.get(kind, kind)}"
     rule = _POD_ONLY.get(kind)
     return said + (rule(source, path) if rule else sources.one(kind, source, path))
 
@@ -84,14 +107,28 @@ def _mount(mount: Object, at: str, by_name: dict[str, Object], places: set[str])
     if mount.get("subPath") and mount.get("subPathExpr"):
         rule = "subPathExpr and subPath are mutually exclusive"
         said.append(fields.invalid(f"{at}.subPathExpr", mount["subPathExpr"], rule))
+    return said
+
+
+def _place_inside(mount: Object, at: str) -> list[Cause]:
+    said: list[Cause] = []
     for part in ("subPath", "subPathExpr"):
         if mount.get(part):
             said += _inside(mount[part], f"{at}.{part}")
-    propagation = mount.get("mountPropagation")
-    if propagation is not None and propagation not in _PROPAGATIONS:
-        path = f"{at}.mountPropagation"
-        said.append(fields.not_supported(path, propagation, _PROPAGATIONS))
     return said
+
+
+def _propagation(mount: Object, at: str, container: Object) -> list[Cause]:
+    propagation, path = mount.get("mountPropagation"), f"{at}.mountPropagation"
+    if propagation is None:
+        return []
+    if propagation not in _PROPAGATIONS:
+        return [fields.not_supported(path, propagation, _PROPAGATIONS)]
+    privileged = (container.get("securityContext") or {}).get("privileged")
+    if propagation == "Bidirectional" and not privileged:
+        rule = "Bidirectional mount propagation is available only to privileged containers"
+        return [fields.forbidden(path, rule)]
+    return []
 
 
 def _device(device: Object, at: str, by_name: dict[str, Object], places: set[str]) -> list[Cause]:
@@ -116,9 +153,8 @@ def _device(device: Object, at: str, by_name: dict[str, Object], places: set[str
 
 def _reference(use: Object, at: str, by_name: dict[str, Object]) -> list[Cause]:
     name = use.get("name", "")
-    if not name:
-        return [fields.required(f"{at}.name")]
-    return [] if name in by_name else [fields.not_found(f"{at}.name", name)]
+    said = [] if name else [fields.required(f"{at}.name")]
+    return said if name in by_name else [*said, fields.not_found(f"{at}.name", name)]
 
 
 def _inside(path_in_volume: str, path: str) -> list[Cause]:
@@ -135,7 +171,11 @@ def _claim(source: Object, path: str) -> list[Cause]:
 
 
 def _csi(source: Object, path: str) -> list[Cause]:
-    return sources.csi_driver_name(source.get("driver", ""), f"{path}.driver")
+    said = sources.csi_driver_name(source.get("driver", ""), f"{path}.driver")
+    secret = source.get("nodePublishSecretRef")
+    if secret is not None and not secret.get("name"):
+        said.append(fields.required(f"{path}.nodePublishSecretRef.name"))
+    return said
 
 
 def _empty_dir(source: Object, path: str) -> list[Cause]:
@@ -143,17 +183,23 @@ def _empty_dir(source: Object, path: str) -> list[Cause]:
     if limit is None:
         return []
     rule = "SizeLimit field must be a valid resource quantity"
-    return amounts.not_negative(limit, f"{path}.sizeLimit", rule)
+    wrong = amounts.not_negative(limit, f"{path}.sizeLimit", rule)
+    return [fields.forbidden(f"{path}.sizeLimit", rule)] if wrong else []
 
 
 def _ephemeral(source: Object, path: str) -> list[Cause]:
     template = source.get("volumeClaimTemplate")
     if template is None:
         return [fields.required(f"{path}.volumeClaimTemplate")]
-    return [
-        Cause(f"{path}.volumeClaimTemplate.{cause.field}", cause.reason, cause.message)
-        for cause in _CLAIMS.body(template)
+    at = f"{path}.volumeClaimTemplate"
+    given = template.get("metadata", {})
+    said = [
+        fields.forbidden(f"{at}.metadata.{shown}", "cannot be set")
+        for name, shown in _NOT_IN_TEMPLATES.items()
+        if given.get(name)
     ]
+    spec = _CLAIMS.body(template)
+    return said + [Cause(f"{at}.{cause.field}", cause.reason, cause.message) for cause in spec]
 
 
 def _files(name_field: str) -> sources.Rule:

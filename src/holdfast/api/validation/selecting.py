@@ -8,7 +8,7 @@ operator, so the checks of keys and value counts are shared here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
@@ -65,6 +65,32 @@ def node_selector_term(term: Object, path: str) -> list[Cause]:
     return said
 
 
+OLD_LABELS: Final = {
+    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
+    "beta.kubernetes.io/instance-type": (
+        'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead'
+    ),
+    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
+    "failure-domain.beta.kubernetes.io/region": (
+        'deprecated since v1.17; use "topology.kubernetes.io/region" instead'
+    ),
+    "failure-domain.beta.kubernetes.io/zone": (
+        'deprecated since v1.17; use "topology.kubernetes.io/zone" instead'
+    ),
+}
+
+
+def old_labels(selector: Object, path: str) -> list[str]:
+    """Warn of labels in a node selector that nodes of newer clusters no longer have."""
+    return [
+        f"{path}.nodeSelectorTerms[{n}].matchExpressions[{i}].key: "
+        f"{item['key']} is {OLD_LABELS[item['key']]}"
+        for n, term in enumerate(selector.get("nodeSelectorTerms", ()))
+        for i, item in enumerate(term.get("matchExpressions", ()))
+        if item.get("key") in OLD_LABELS
+    ]
+
+
 def topologies(terms: Sequence[Object], path: str) -> list[Cause]:
     """Check the `allowedTopologies` of a storage class."""
     said: list[Cause] = []
@@ -74,7 +100,8 @@ def topologies(terms: Sequence[Object], path: str) -> list[Cause]:
         allowed: dict[str, frozenset[str]] = {}
         for place, requirement in enumerate(term.get("matchLabelExpressions", ())):
             said += _topology(requirement, f"{at}.matchLabelExpressions[{place}]", allowed)
-        if allowed and allowed in seen:
+        # A term that allows nothing is said to be there twice.
+        if not allowed or allowed in seen:
             said.append(fields.duplicate(f"{at}.matchLabelExpressions", ""))
         seen.append(allowed)
     return said

@@ -13,7 +13,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import names
+from holdfast.api.validation import legacy_sources, names
 from holdfast.api.validation.rules import Object, each
 
 Rule = Callable[[Object, str], list[Cause]]
@@ -46,18 +46,11 @@ VOLUME_SOURCES: Final = (
 
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "awsElasticBlockStore": ("volumeID",),
-        "azureDisk": ("diskName", "diskURI"),
         "azureFile": ("secretName", "shareName"),
         "cephfs": ("monitors",),
-        "cinder": ("volumeID",),
-        "flexVolume": ("driver",),
-        "gcePersistentDisk": ("pdName",),
         "glusterfs": ("endpoints", "path"),
-        "iscsi": ("targetPortal", "iqn"),
         "photonPersistentDisk": ("pdID",),
         "portworxVolume": ("volumeID",),
-        "quobyte": ("registry", "volume"),
         "rbd": ("monitors", "image"),
         "scaleIO": ("gateway", "system", "volumeName"),
         "vsphereVolume": ("volumePath",),
@@ -73,29 +66,35 @@ _HOST_PATH_TYPES: Final = (
     "FileOrCreate",
     "Socket",
 )
+# Kubernetes does not look at nodeStageSecretRef.
 _CSI_SECRETS: Final = (
     "controllerPublishSecretRef",
     "controllerExpandSecretRef",
     "nodePublishSecretRef",
-    "nodeStageSecretRef",
     "nodeExpandSecretRef",
 )
+# The one source that messages call by another name than its field.
+CALLED: Final = {"gcePersistentDisk": "persistentDisk"}
+_TOO_MUCH: Final = {"cephfs": "cephFS"}
 
 
-def of_volume(spec: Object) -> list[Cause]:
-    """Check that a PersistentVolume has exactly one source, and that source."""
+def of_volume(spec: Object, volume: str = "", path: str = "spec") -> list[Cause]:
+    """Check that the spec of the named volume has exactly one source, and that source."""
     given = [name for name in spec if name in _KNOWN]
     if len(given) > 1:
         given.sort(key=VOLUME_SOURCES.index)
     if not given:
-        return [fields.required("spec", "must specify a volume type")]
+        return [fields.required(path, "must specify a volume type")]
     first, *others = given
-    said = one(first, spec[first], f"spec.{first}")
-    if first == "local" and not _places(spec):
+    at = f"{path}.{CALLED.get(first, first)}"
+    said = one(first, spec[first], at)
+    if first in legacy_sources.OF_VOLUMES:
+        said += legacy_sources.OF_VOLUMES[first](spec[first], at, volume)
+    if first == "local" and "nodeAffinity" not in spec:
         rule = "Local volume requires node affinity"
-        said.append(fields.required("spec.nodeAffinity", rule))
+        said.append(fields.required(f"{path}.nodeAffinity", rule))
     rule = "may not specify more than 1 volume type"
-    said += [fields.forbidden(f"spec.{name}", rule) for name in others]
+    said += [fields.forbidden(f"{path}.{_TOO_MUCH.get(name, name)}", rule) for name in others]
     return said
 
 
@@ -110,15 +109,10 @@ def one(name: str, source: Object, path: str) -> list[Cause]:
 
 def csi_driver_name(name: str, path: str) -> list[Cause]:
     """Check a driver's name: a subdomain, capitals allowed, 63 characters."""
-    if not name:
-        return [fields.required(path)]
-    said = [fields.too_long(path, 63)] if len(name) > 63 else []
+    said = [] if name else [fields.required(path)]
+    if len(name) > 63:
+        said.append(fields.too_long(path, 63))
     return said + each(path, name, names.subdomain(name.lower()))
-
-
-def _places(spec: Object) -> bool:
-    affinity = spec.get("nodeAffinity")
-    return bool(affinity and affinity.get("required") is not None)
 
 
 def _no_steps_back(source: Object, path: str) -> list[Cause]:
@@ -145,50 +139,9 @@ def _nfs(source: Object, path: str) -> list[Cause]:
     place = source.get("path", "")
     if not place:
         said.append(fields.required(f"{path}.path"))
-    elif not place.startswith("/"):
+    if not place.startswith("/"):
         said.append(fields.invalid(f"{path}.path", place, "must be an absolute path"))
     return said
-
-
-def _fc(source: Object, path: str) -> list[Cause]:
-    names_given, ids_given = bool(source.get("targetWWNs")), bool(source.get("wwids"))
-    if names_given and ids_given:
-        rule = "targetWWNs and wwids can not be specified simultaneously"
-        return [fields.invalid(f"{path}.targetWWNs", source["targetWWNs"], rule)]
-    if not names_given and not ids_given:
-        rule = "must specify either targetWWNs or wwids, but not both"
-        return [fields.required(f"{path}.targetWWNs", rule)]
-    if names_given and "lun" not in source:
-        rule = "lun is required if targetWWNs is specified"
-        return [fields.required(f"{path}.lun", rule)]
-    return []
-
-
-def _iscsi(source: Object, path: str) -> list[Cause]:
-    said: list[Cause] = []
-    name = source.get("iqn", "")
-    if name and not name.startswith(("iqn", "eui", "naa")):
-        rule = "must be valid format starting with iqn, eui, or naa"
-        said.append(fields.invalid(f"{path}.iqn", name, rule))
-    lun = source.get("lun", 0)
-    if not 0 <= lun <= 255:
-        said.append(fields.invalid(f"{path}.lun", lun, "must be between 0 and 255, inclusive"))
-    with_passwords = source.get("chapAuthDiscovery") or source.get("chapAuthSession")
-    if with_passwords and not source.get("secretRef"):
-        said.append(fields.required(f"{path}.secretRef"))
-    return said
-
-
-def _flocker(source: Object, path: str) -> list[Cause]:
-    name, uuid = source.get("datasetName", ""), source.get("datasetUUID", "")
-    if name and uuid:
-        rule = "datasetName and datasetUUID can not be specified simultaneously"
-        return [fields.invalid(path, "resource", rule)]
-    if not name and not uuid:
-        return [fields.required(path, "one of datasetName and datasetUUID is required")]
-    if "/" in name:
-        return [fields.invalid(f"{path}.datasetName", name, "must not contain '/'")]
-    return []
 
 
 def _csi(source: Object, path: str) -> list[Cause]:
@@ -215,11 +168,9 @@ def _secret(reference: Object, path: str) -> list[Cause]:
 _KNOWN: Final = frozenset(VOLUME_SOURCES)
 _RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
+        **legacy_sources.RULES,
         "csi": _csi,
-        "fc": _fc,
-        "flocker": _flocker,
         "hostPath": _host_path,
-        "iscsi": _iscsi,
         "local": _no_steps_back,
         "nfs": _nfs,
     }

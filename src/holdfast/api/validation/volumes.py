@@ -24,6 +24,29 @@ _GA_LABELS: Final = {
     "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
     "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
 }
+_OLD_NOTES: Final = {
+    amounts.BETA_CLASS: 'deprecated since v1.8; use "storageClassName" attribute instead',
+    amounts.MOUNT_OPTIONS: 'deprecated since v1.31; use "mountOptions" attribute instead',
+}
+# Sources that read their mount options from the annotation before there was a field.
+_WITH_OPTIONS: Final = frozenset(
+    {
+        "gcePersistentDisk",
+        "awsElasticBlockStore",
+        "glusterfs",
+        "nfs",
+        "rbd",
+        "quobyte",
+        "iscsi",
+        "cinder",
+        "cephfs",
+        "azureFile",
+        "vsphereVolume",
+        "azureDisk",
+        "photonPersistentDisk",
+    }
+)
+_INLINE: Final = "may not be specified in the context of inline volumes"
 _REMOVED_SOURCES: Final = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
@@ -42,13 +65,8 @@ class VolumeRules(Rules):
 
     def body(self, obj: Object) -> list[Cause]:
         """Check the spec."""
-        spec = obj.get("spec", EMPTY)
-        said: list[Cause] = []
-        modes = spec.get("accessModes")
-        if modes:
-            said += amounts.access_modes(modes, "spec.accessModes")
-        else:
-            said.append(fields.required("spec.accessModes"))
+        spec, meta = obj.get("spec", EMPTY), obj.get("metadata", EMPTY)
+        said = _modes(spec, "spec.accessModes")
         said += _capacity(spec.get("capacity", EMPTY))
         policy = spec.get("persistentVolumeReclaimPolicy")
         if policy and policy not in _POLICIES:
@@ -57,11 +75,13 @@ class VolumeRules(Rules):
         affinity = spec.get("nodeAffinity")
         if affinity is not None:
             said += _affinity(affinity)
-        said += sources.of_volume(spec)
+        said += sources.of_volume(spec, meta.get("name", ""))
         if policy == "Recycle" and "hostPath" in spec:
             said += _recycled_root(spec["hostPath"])
         said += amounts.class_name(spec)
         said += amounts.volume_mode(spec)
+        if amounts.MOUNT_OPTIONS in meta.get("annotations", EMPTY):
+            said += _mount_options(spec)
         return said
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
@@ -88,19 +108,56 @@ class VolumeRules(Rules):
         """Warn of what still is accepted but deprecated or without function."""
         said: list[str] = []
         spec = new.get("spec", EMPTY)
-        if amounts.BETA_CLASS in new.get("metadata", EMPTY).get("annotations", EMPTY):
-            said.append(
-                f"metadata.annotations[{amounts.BETA_CLASS}]: deprecated since v1.8; "
-                'use "storageClassName" attribute instead'
-            )
+        notes = new.get("metadata", EMPTY).get("annotations", EMPTY)
+        said += [
+            f"metadata.annotations[{key}]: {_OLD_NOTES[key]}" for key in _OLD_NOTES if key in notes
+        ]
         if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
             said.append(
                 "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. "
                 "Instead, the recommended approach is to use dynamic provisioning."
             )
+        required = spec.get("nodeAffinity", EMPTY).get("required") or EMPTY
+        said += selecting.old_labels(required, "spec.nodeAffinity.required")
         for name in spec.keys() & _REMOVED_SOURCES.keys():
             said.append(f"spec.{name}: {_REMOVED_SOURCES[name]}")
         return said
+
+
+def inline(spec: Object, path: str) -> list[Cause]:
+    """Check the spec that an attachment carries instead of naming a volume."""
+    said = [
+        fields.forbidden(f"{path}.{n}", _INLINE) for n in ("claimRef", "capacity") if spec.get(n)
+    ]
+    if "csi" not in spec:
+        rule = "has to be specified in the context of inline volumes"
+        said.append(fields.required(f"{path}.csi", rule))
+    said += _modes(spec, f"{path}.accessModes")
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    if policy and policy != "Retain":
+        rule = "may only be Retain in the context of inline volumes"
+        said.append(fields.forbidden(f"{path}.persistentVolumeReclaimPolicy", rule))
+    if "nodeAffinity" in spec:
+        said.append(fields.forbidden(f"{path}.nodeAffinity", _INLINE))
+    said += sources.of_volume(spec, path=path)
+    if spec.get("storageClassName"):
+        said.append(fields.forbidden(f"{path}.storageClassName", _INLINE))
+    if spec.get("volumeMode", "Filesystem") != "Filesystem":
+        rule = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        said.append(fields.forbidden(f"{path}.volumeMode", rule))
+    return said
+
+
+def _modes(spec: Object, path: str) -> list[Cause]:
+    modes = spec.get("accessModes")
+    return amounts.access_modes(modes, path) if modes else [fields.required(path)]
+
+
+def _mount_options(spec: Object) -> list[Cause]:
+    if spec.keys() & _WITH_OPTIONS:
+        return []
+    rule = "may not specify mount options for this volume type"
+    return [fields.forbidden(f"metadata.annotations.{amounts.MOUNT_OPTIONS}", rule)]
 
 
 def _capacity(capacity: Object) -> list[Cause]:
@@ -114,7 +171,7 @@ def _capacity(capacity: Object) -> list[Cause]:
     elif "storage" not in capacity or len(capacity) > 1:
         said.append(fields.not_supported(path, capacity, ("storage",)))
     for name, text in capacity.items():
-        said += amounts.not_negative(text, f"{path}[{name}]")
+        said += amounts.in_bytes(text, f"{path}[{name}]")
         said += amounts.positive(text, f"{path}[{name}]")
     return said
 

@@ -96,7 +96,7 @@ def said(kind: Kind, obj: Object) -> list[str]:
         ({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]}, []),
         (
             {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]},
-            ['metadata.ownerReferences[0].uid: Invalid value: "": must not be empty'],
+            ['metadata.ownerReferences.uid: Invalid value: "": uid must not be empty'],
         ),
         ({"generateName": "ok-"}, []),
         ({"generateName": "No-"}, ['metadata.generateName: Invalid value: "No-": a lowercase']),
@@ -184,15 +184,17 @@ def in_container(part: str, value: Any) -> Callable[[Object], None]:
         (
             in_container("volumeMounts", [{"name": "d", "mountPath": "/d", "subPath": "../x"}]),
             [
-                "spec.containers[0].volumeMounts[0].subPath: "
+                "spec.containers[0].volumeMounts.subPath: "
                 "Invalid value: \"../x\": must not contain '..'"
             ],
         ),
         (
             in_container("volumeDevices", [{"name": "d", "devicePath": "/e"}]),
             [
+                'spec.containers[0].volumeMounts[0].name: Invalid value: "d": '
+                "must not already exist in volumeDevices",
                 'spec.containers[0].volumeDevices[0].name: Invalid value: "d": '
-                "must not already exist in volumeMounts"
+                "must not already exist in volumeMounts",
             ],
         ),
         (

@@ -16,6 +16,7 @@ import pytest
 from holdfast.api import kinds, validation
 from holdfast.api.fields import Cause
 from holdfast.api.kinds import Kind
+from holdfast.api.validation import names
 
 Object = dict[str, Any]
 Change = Callable[[Object], Any]
@@ -181,7 +182,7 @@ VOLUME_CREATE = [
     (put("spec", "nfs", {"server": "s", "path": "/"}), ["spec.nfs: Forbidden: may not specify more than 1 volume type"]),
     (drop("spec", "capacity"), ["spec.capacity: Required value", 'spec.capacity: Unsupported value: core.ResourceList(nil): supported values: "storage"']),
     (put("spec", "capacity", "storage", "0"), ['spec.capacity[storage]: Invalid value: "0": must be greater than zero']),
-    (put("spec", "capacity", "storage", "-1"), ['spec.capacity[storage]: Invalid value: "-1": must be a valid resource quantity', 'spec.capacity[storage]: Invalid value: "-1": must be greater than zero']),
+    (put("spec", "capacity", "storage", "-1"), ['spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity', 'spec.capacity[storage]: Invalid value: "-1": must be greater than zero']),
     (drop("spec", "accessModes"), ["spec.accessModes: Required value"]),
     (put("spec", "accessModes", ["Any"]), [f'spec.accessModes: Unsupported value: "Any": supported values: {MODES}']),
     (put("spec", "accessModes", ["ReadWriteOncePod", "ReadWriteOnce"]), ["spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"]),
@@ -195,7 +196,7 @@ VOLUME_CREATE = [
     (both(drop("spec", "hostPath"), put("spec", "local", {"path": "/d/.."}), put("spec", "nodeAffinity", AFFINITY)), ["spec.local.path: Invalid value: \"/d/..\": must not contain '..'"]),
     (put("spec", "nodeAffinity", {}), ["spec.nodeAffinity.required: Required value: must specify required node constraints"]),
     (put("spec", "nodeAffinity", {"required": {}}), ["spec.nodeAffinity.required.nodeSelectorTerms: Required value: must have at least one node selector term"]),
-    (both(drop("spec", "hostPath"), put("spec", "csi", {})), ["spec.csi.driver: Required value", "spec.csi.volumeHandle: Required value"]),
+    (both(drop("spec", "hostPath"), put("spec", "csi", {})), ["spec.csi.driver: Required value", 'spec.csi.driver: Invalid value: "": ' + names.subdomain("")[0], "spec.csi.volumeHandle: Required value"]),
     (both(drop("spec", "hostPath"), put("spec", "csi", {"driver": "D.example.com", "volumeHandle": "h"})), []),
     (both(drop("spec", "hostPath"), put("spec", "nfs", {"server": "s", "path": "data"})), ['spec.nfs.path: Invalid value: "data": must be an absolute path']),
     (put("spec", "storageClassName", "-"), [f'spec.storageClassName: Invalid value: "-": {SUBDOMAIN}']),
@@ -459,9 +460,9 @@ def test_an_attachment_and_a_drivers_entry_are_fixed(
     ("status", "expected"),
     [
         ({"phase": "Anything", "capacity": {"storage": "5Gi"}}, []),
-        ({"capacity": {"storage": "-1"}}, ['status.capacity[storage]: Invalid value: "-1": must be a valid resource quantity']),
+        ({"capacity": {"storage": "-1"}}, ['status.capacity[storage]: Invalid value: -1: must be a valid resource quantity']),
         ({"allocatedResourceStatuses": {"storage": "NodeResizePending"}}, []),
-        ({"allocatedResourceStatuses": {"storage": "Odd"}}, ['status.allocatedResourceStatus: Unsupported value: "storage": supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"']),
+        ({"allocatedResourceStatuses": {"storage": "Odd"}}, ['status.allocatedResourceStatus: Unsupported value: storage: supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"']),
         ({"allocatedResources": {"cpu": "1"}}, ['status.allocatedResources: Unsupported value: "cpu": supported values: "storage"']),
         ({"allocatedResources": {"storage": "1Gi"}}, []),
     ],
