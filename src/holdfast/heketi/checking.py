@@ -116,9 +116,7 @@ def repair(state: State) -> dict[str, Any]:
     done: list[str] = []
     fixes: tuple[Callable[[Entry], Entry | None], ...] = (
         lambda entry: None if _links(state, entry) else entry,
-        lambda entry: (
-            replace(entry, pending="") if _pending(state, entry) else entry
-        ),
+        lambda entry: replace(entry, pending="") if _pending(state, entry) else entry,
     )
     # An owner that goes leaves others without one, so this repeats until nothing changes.
     while _pass(state, fixes, done):

@@ -52,9 +52,7 @@ class Completed:
 class CommandFailed(Exception):
     """A command ended with an error; a negative `code` is the number of a signal."""
 
-    def __init__(
-        self, argv: Sequence[str], code: int, stderr: bytes, stdout: bytes = b""
-    ) -> None:
+    def __init__(self, argv: Sequence[str], code: int, stderr: bytes, stdout: bytes = b"") -> None:
         super().__init__(tuple(argv), code, stderr)
         self.argv = tuple(argv)
         self.code = code
