@@ -108,7 +108,9 @@ def volume(state: State, entry: Volume) -> dict[str, Any]:
         document["glustervolumeoptions"] = entry.options
     if entry.block:
         document["block"] = True
-    document["snapshot"] = {"enable": entry.snapshot, "factor": entry.factor}
+    # Go writes a whole number without its fraction.
+    factor = int(entry.factor) if entry.factor == int(entry.factor) else entry.factor
+    document["snapshot"] = {"enable": entry.snapshot, "factor": factor}
     document["id"] = entry.id
     document["cluster"] = entry.cluster
     document["mount"] = _mount(state, entry)
