@@ -45,6 +45,11 @@ async def serve(settings: Settings, ready: Callable[[int], None]) -> None:
     except BaseException:
         database.close()
         raise
+    await run(service, gate, ready)
+
+
+async def run(service: Service, gate: auth.Gate | None, ready: Callable[[int], None]) -> None:
+    """Serve a service until cancelled, then close it; see `serve`."""
     try:
         await _serve(service, http.App(service, gate), ready)
     finally:

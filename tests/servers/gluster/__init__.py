@@ -129,7 +129,11 @@ class Cluster:
         argv += ["sh", str(_INIT), str(self.directory), str(node)]
         with log:
             self._processes[node] = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENV,
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_ENV,
                 start_new_session=True,
             )
         _await(20, self.init_file(node).exists, f"node {node} to boot ({place / 'init.log'})")
