@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import claims, csi, process, requests, watches
+from benchmarks import claims, heketi_placement, heketi_size, process, requests, watches
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -17,6 +18,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "watches": watches.watches,
     "listing": watches.listing,
     "csi-cycle": csi.cycle,
+    "heketi-size": heketi_size.sizes,
+    "heketi-placement": heketi_placement.placement,
     "static-10000": lambda: claims.static(10_000, 350),
 }
 

@@ -7,7 +7,7 @@ that leads nowhere is left out of a list or shown with what is known: it never b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -40,8 +40,10 @@ def cluster(state: State, entry: Cluster) -> dict[str, Any]:
     }
 
 
-def node(state: State, entry: Node) -> dict[str, Any]:
-    """GET /nodes/{id}."""
+def node(
+    state: State, entry: Node, bricks: Mapping[str, msgspec.Raw] | None = None
+) -> dict[str, Any]:
+    """GET /nodes/{id}; `bricks` are documents that were written already."""
     document: dict[str, Any] = {
         "zone": entry.zone,
         "hostnames": {"manage": [entry.manage], "storage": [entry.storage]},
@@ -52,12 +54,14 @@ def node(state: State, entry: Node) -> dict[str, Any]:
     document["id"] = entry.id
     document["state"] = entry.state
     found = [each for each in state.below(entry, Device) if not each.pending]
-    document["devices"] = [device(state, each) for each in found]
+    document["devices"] = [device(state, each, bricks) for each in found]
     return document
 
 
-def device(state: State, entry: Device) -> dict[str, Any]:
-    """GET /devices/{id}."""
+def device(
+    state: State, entry: Device, bricks: Mapping[str, msgspec.Raw] | None = None
+) -> dict[str, Any]:
+    """GET /devices/{id}; see `node`."""
     document: dict[str, Any] = {"name": entry.name}
     if entry.tags:
         document["tags"] = dict(sorted(entry.tags.items()))
@@ -69,9 +73,15 @@ def device(state: State, entry: Device) -> dict[str, Any]:
     if entry.uuid:
         document["pv_uuid"] = entry.uuid
     document["state"] = entry.state
-    found = [each for each in state.below(entry, Brick) if not each.pending]
-    document["bricks"] = [brick(state, each) for each in found]
+    if bricks is not None:
+        document["bricks"] = _chosen(state, entry, bricks)
+    else:
+        document["bricks"] = _bricks(state, entry)
     return document
+
+
+def _bricks(state: State, owner: Volume | Device) -> list[dict[str, Any]]:
+    return [brick(state, each) for each in state.below(owner, Brick) if not each.pending]
 
 
 def brick(state: State, entry: Brick) -> dict[str, Any]:
@@ -97,6 +107,12 @@ def _durability(entry: Volume) -> dict[str, Any]:
 
 def volume(state: State, entry: Volume) -> dict[str, Any]:
     """GET /volumes/{id}."""
+    return _volume(state, entry, hosts(state, entry), _bricks(state, entry))
+
+
+def _volume(
+    state: State, entry: Volume, addresses: Sequence[str], bricks: Sequence[Any]
+) -> dict[str, Any]:
     document: dict[str, Any] = {
         "size": entry.size,
         "name": entry.name,
@@ -113,17 +129,42 @@ def volume(state: State, entry: Volume) -> dict[str, Any]:
     document["snapshot"] = {"enable": entry.snapshot, "factor": factor}
     document["id"] = entry.id
     document["cluster"] = entry.cluster
-    document["mount"] = _mount(state, entry)
+    document["mount"] = _mount(entry, addresses)
     document["blockinfo"] = _block_info(state, entry)
-    document["bricks"] = [
-        brick(state, each) for each in state.below(entry, Brick) if not each.pending
-    ]
+    document["bricks"] = bricks
     return document
 
 
-def volumes(state: State, found: Iterable[Volume]) -> list[dict[str, Any]]:
-    """Many of them."""
-    return [volume(state, each) for each in found]
+def topology(state: State) -> dict[str, Any]:
+    """GET /topology. Every brick is in it twice, so it is written once and used twice."""
+    bricks = {
+        each.id: msgspec.Raw(msgspec.json.encode(brick(state, each)))
+        for each in state.all(Brick)
+        if not each.pending
+    }
+    return {"clusters": [_whole(state, each, bricks) for each in state.all(Cluster)]}
+
+
+def _whole(state: State, entry: Cluster, bricks: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    nodes = state.below(entry, Node)
+    hosts = _hosts(nodes)
+    return {
+        "volumes": [
+            _volume(state, each, hosts, _chosen(state, each, bricks))
+            for each in state.below(entry, Volume)
+            if not each.pending
+        ],
+        "nodes": [node(state, each, bricks) for each in nodes],
+        "id": entry.id,
+        "block": entry.block,
+        "file": entry.file,
+    }
+
+
+def _chosen(
+    state: State, owner: Volume | Device, bricks: Mapping[str, msgspec.Raw]
+) -> list[msgspec.Raw]:
+    return [bricks[key] for key in state.ids_below(owner, Brick) if key in bricks]
 
 
 def hosts(state: State, entry: Volume) -> list[str]:
@@ -131,17 +172,19 @@ def hosts(state: State, entry: Volume) -> list[str]:
     own = state.find(Cluster, entry.cluster)
     if own is None:
         return []
-    nodes = state.below(own, Node)
+    return _hosts(state.below(own, Node))
+
+
+def _hosts(nodes: Iterable[Node]) -> list[str]:
     usable = [each.storage for each in nodes if each.state == "online"]
     return usable + [each.storage for each in nodes if each.state != "online"]
 
 
-def _mount(state: State, entry: Volume) -> dict[str, Any]:
-    found = hosts(state, entry)
+def _mount(entry: Volume, found: Sequence[str]) -> dict[str, Any]:
     first = found[0] if found else ""
     return {
         "glusterfs": {
-            "hosts": found,
+            "hosts": list(found),
             "device": f"{first}:{entry.name}",
             "options": {"backup-volfile-servers": ",".join(found[1:])},
         }

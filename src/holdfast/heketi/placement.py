@@ -12,7 +12,7 @@ is then decided by counting, for each group, the data slots left beside any numb
 
 from __future__ import annotations
 
-import hashlib
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -114,13 +114,12 @@ class _Slot:
 
     __slots__ = ("arbiter", "candidate", "data", "left", "order")
 
-    def __init__(self, candidate: Candidate, seed: str) -> None:
+    def __init__(self, candidate: Candidate, order: int) -> None:
         self.candidate = candidate
         self.left = candidate.free
         self.data = candidate.data
         self.arbiter = candidate.arbiter
-        mark = f"{seed}/{candidate.device.id}".encode()
-        self.order = hashlib.blake2b(mark, digest_size=8).digest()
+        self.order = order
 
     def room(self, space: int) -> int:
         """How many bricks of a size fit; one byte has to stay free, as Heketi has it."""
@@ -139,11 +138,10 @@ class Search:
         self._request = request
         self._kinds = kinds
         self._groups: dict[object, list[_Slot]] = {}
-        for candidate in candidates:
+        for order, candidate in enumerate(_shuffled(candidates, request.seed)):
             node = candidate.node
             key: object = node.zone if request.strict_zones else node.id
-            slot = _Slot(candidate, request.seed)
-            self._groups.setdefault(key, []).append(slot)
+            self._groups.setdefault(key, []).append(_Slot(candidate, order))
 
     def place(self, sets: int) -> Sets | None:
         """Place that many sets; None when it cannot be done."""
@@ -280,7 +278,14 @@ def _placed(slot: _Slot, kind: int, size: Footprint) -> Placed:
     return Placed(slot.candidate.device, slot.candidate.node, kind, size)
 
 
-def _preference(slot: _Slot) -> tuple[float, bytes]:
+def _shuffled(candidates: Iterable[Candidate], seed: str) -> list[Candidate]:
+    """In an order that depends on the seed and on nothing else."""
+    found = sorted(candidates, key=lambda each: each.device.id)
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def _preference(slot: _Slot) -> tuple[float, int]:
     """Emptiest first; the seed decides among equals."""
     return slot.fullness(), slot.order
 
@@ -318,13 +323,13 @@ def replacement(
     nodes = {node.id for node in others}
     zones = {node.zone for node in others}
     fitting = [
-        each
-        for each in candidates
+        _Slot(each, order)
+        for order, each in enumerate(_shuffled(candidates, seed))
         if each.device.id != old.id
         and each.node.id not in nodes
         and not (strict_zones and each.node.zone in zones)
         and (each.data if kind == NORMAL else each.arbiter)
         and each.free > size.space
     ]
-    fitting.sort(key=lambda each: (each.node.zone in zones, *_preference(_Slot(each, seed))))
-    return fitting[0] if fitting else None
+    fitting.sort(key=lambda slot: (slot.candidate.node.zone in zones, *_preference(slot)))
+    return fitting[0].candidate if fitting else None

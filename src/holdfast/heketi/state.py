@@ -84,6 +84,10 @@ class State:
         found = self._maps[kind]
         return [found[key] for key in sorted(keys)]  # type: ignore[misc]
 
+    def ids_below(self, owner: Entry, kind: type[Entry]) -> list[str]:
+        """Their ids, in order."""
+        return sorted(self._below.get((type(owner), owner.id, kind), ()))
+
     def count_below(self, owner: Entry, kind: type[Entry]) -> int:
         """How many entries belong to one."""
         return len(self._below.get((type(owner), owner.id, kind), ()))

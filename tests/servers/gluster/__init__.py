@@ -8,12 +8,13 @@ a private bridge; volumes can be mounted from the machine itself. Nothing here o
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 _INIT = Path(__file__).with_name("node-init.sh")
@@ -107,7 +108,7 @@ class Cluster:
         for node in range(2, self.count + 1):
             self.run(1, "gluster", "--mode=script", "peer", "probe", self.address(node))
         for node in range(1, self.count + 1):
-            _await(60, lambda node=node: self._connected(node), f"node {node} in the pool")
+            _await(60, functools.partial(self._connected, node), f"node {node} in the pool")
         return self
 
     def _connected(self, node: int) -> bool:
@@ -165,20 +166,20 @@ class Cluster:
         for node in list(self._processes):
             self.kill(node)
         for node in range(1, self.count + 1):
-            _await(20, lambda node=node: not self._left(node), "the processes of a node to end")
+            _await(20, functools.partial(self._ended, node), "the processes of a node to end")
             _quiet("ip", "netns", "del", f"{self._name}n{node}")
         _quiet("ip", "link", "del", f"{self._name}b")
         for image in self.directory.glob("n*/disk/**/*.img"):
-            _await(20, lambda image=image: not _looped(image), f"the loop device of {image}")
+            _await(20, functools.partial(_free, image), f"the loop device of {image}")
 
-    def _left(self, node: int) -> list[str]:
-        """Processes still in a node's network; they are killed."""
+    def _ended(self, node: int) -> bool:
+        """Whether no process is left in a node's network; those that are get killed."""
         argv = ["ip", "netns", "pids", f"{self._name}n{node}"]
         found = subprocess.run(argv, capture_output=True, env=_ENV, check=False).stdout.split()
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        return [pid.decode() for pid in found]
+        return not found
 
     def _unmount_all(self) -> None:
         for line in Path("/proc/mounts").read_text().splitlines():
@@ -217,9 +218,9 @@ def _quiet(*argv: str) -> None:
     subprocess.run(argv, check=False, env=_ENV, timeout=30, capture_output=True)
 
 
-def _looped(image: Path) -> bool:
-    argv: Sequence[str] = ["losetup", "-j", str(image)]
-    return bool(subprocess.run(argv, capture_output=True, env=_ENV, check=False).stdout)
+def _free(image: Path) -> bool:
+    argv = ["losetup", "-j", str(image)]
+    return not bool(subprocess.run(argv, capture_output=True, env=_ENV, check=False).stdout)
 
 
 def _await(seconds: float, happened: Callable[[], object], what: str) -> None:

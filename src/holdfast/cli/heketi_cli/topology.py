@@ -6,6 +6,7 @@ cannot be added is said, the rest goes on, and the exit code is 0 - as scripts k
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def _load_devices(api: Connection, node: dict[str, Any], wanted: list[Any]) -> N
 @runs
 def info(session: Session) -> None:
     """Show all clusters with their volumes, nodes, devices and bricks."""
+    # A large answer is millions of objects, none of them garbage.
+    gc.disable()
     session.show(_read(session.api), texts.topology)
 
 

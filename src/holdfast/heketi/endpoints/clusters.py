@@ -54,17 +54,4 @@ async def delete(service: Service, asked: Asked, key: str) -> Answer:
 
 async def topology(service: Service, asked: Asked) -> Answer:
     """GET /topology: everything in one answer; Heketi itself makes clients ask for each."""
-    state = service.state
-    found = []
-    for cluster in state.all(Cluster):
-        volumes = [each for each in state.below(cluster, Volume) if not each.pending]
-        found.append(
-            {
-                "volumes": documents.volumes(state, volumes),
-                "nodes": [documents.node(state, each) for each in state.below(cluster, Node)],
-                "id": cluster.id,
-                "block": cluster.block,
-                "file": cluster.file,
-            }
-        )
-    return answers.document({"clusters": found})
+    return answers.document(documents.topology(service.state))

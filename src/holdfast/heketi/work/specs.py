@@ -90,26 +90,30 @@ def candidates(
     nodes = state.below(cluster, Node)
     if not nodes:
         raise errors.Refused("No nodes in cluster")
+    rule, arbiter = volume.option(_MATCH), volume.arbiter
     found = []
     for node in nodes:
         if node.state != "online" or node.id in avoid or node.manage in avoid:
             continue
         for device in state.below(node, Device):
             if device.state == "online" and not device.pending:
-                found += _candidate(state, node, device, volume)
+                found += _candidate(state, node, device, rule, arbiter)
     if not found:
         raise errors.Refused("No online storage devices in cluster")
     return found
 
 
-def _candidate(state: State, node: Node, device: Device, volume: Volume) -> list[Candidate]:
+def _candidate(
+    state: State, node: Node, device: Device, rule: str, arbiter: bool
+) -> list[Candidate]:
+    free = state.free(device)
+    if not rule and not arbiter:
+        return [Candidate(device, node, free)]
     tags = {**node.tags, **device.tags}
-    if not _matches(tags, volume.option(_MATCH)):
+    if not _matches(tags, rule):
         return []
-    arbiter = tags.get("arbiter", "supported") if volume.arbiter else "supported"
-    return [
-        Candidate(device, node, state.free(device), arbiter != "required", arbiter != "disabled")
-    ]
+    use = tags.get("arbiter", "supported") if arbiter else "supported"
+    return [Candidate(device, node, free, use != "required", use != "disabled")]
 
 
 def _matches(tags: dict[str, str], rule: str) -> bool:
