@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import claims, csi, process, requests, watches
-from benchmarks import claims, heketi_placement, heketi_size, process, requests, watches
+from benchmarks import claims, csi, heketi_placement, heketi_size, process, requests, watches
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {

@@ -1,12 +1,13 @@
 """A Heketi database of 10,000 volumes: what one more costs us, and how long the topology takes.
 
-Bricks and GlusterFS are left out (the executor that does nothing): it is our own time that counts,
-the commits to the disk included.
+Bricks and GlusterFS are left out (the executor does nothing) and the processor's time is taken:
+it is our own time that counts. The topology is written by the server and read by the client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import tempfile
 import time
@@ -80,12 +81,12 @@ def _fill(state: State) -> None:
 
 async def _create(service: Service) -> float:
     body = b'{"size":1,"durability":{"type":"replicate","replicate":{"replica":3}}}'
-    began = time.perf_counter()
+    began = time.process_time()
     answer = await volumes.create(service, Asked("POST", "/volumes", body))
     ticket = answer.headers["Location"].rpartition("/")[2]
     while not service.state.get(Ticket, ticket).done:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 async def _measure(directory: Path) -> list[Figure]:
@@ -99,10 +100,15 @@ async def _measure(directory: Path) -> list[Figure]:
     service = Service(settings, state, MockExecutor())
     work = asyncio.ensure_future(service.engine.run())
     creates = [await _create(service) for _ in range(CREATES)]
-    began = time.perf_counter()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    began = time.process_time()
     answer = await clusters.topology(service, Asked("GET", "/topology"))
     text = texts.topology(msgspec.json.decode(answer.body))
-    shown = time.perf_counter() - began
+    shown = time.process_time() - began
+    gc.enable()
+    gc.unfreeze()
     assert text.count("Durability Type") == VOLUMES + CREATES
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)

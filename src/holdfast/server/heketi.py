@@ -7,6 +7,7 @@ soon as requests are answered. Cancelling `serve` stops it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Mapping
@@ -45,6 +46,9 @@ async def serve(settings: Settings, ready: Callable[[int], None]) -> None:
     except BaseException:
         database.close()
         raise
+    # The entries are here to stay: looking for garbage among them only takes time.
+    gc.collect()
+    gc.freeze()
     await run(service, gate, ready)
 
 
