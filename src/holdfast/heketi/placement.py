@@ -4,8 +4,9 @@ Two bricks of a set never share a node and, where zones are checked strictly, ne
 that a group. Bricks of one kind are equally large, so a group's free space is a number of slots,
 and S sets of B bricks can be placed exactly if the groups, each counted with at most S slots, have
 S*B of them. Each set takes the groups with the most slots left - which keeps that true - and among
-equals the emptiest. With arbiter bricks there are two kinds; whether the rest can still be placed
-is then decided by counting, for each group, the data slots left beside any number of arbiters.
+equals those with the most room. With arbiter bricks there are two kinds; whether the rest can still
+be placed is then decided by counting, for each group, the data slots left beside any number of
+arbiters.
 
 `plan` raises `NoSpace` only when no assignment exists for any brick size; `explanation` says why.
 """
@@ -171,11 +172,12 @@ class Search:
     def _plain_set(self, left: int) -> list[tuple[_Slot, int, Footprint]] | None:
         data = self._kinds.data
         open_ = [
-            (min(self._slots(group), left), self._emptiest(group, data, NORMAL))
+            (min(self._slots(group), left), _left(group), self._emptiest(group, data, NORMAL))
             for group in self._groups.values()
         ]
-        # A group whose slots are needed to the last must be in this set; others compete.
-        ranked = [(-slots, *_preference(slot), slot) for slots, slot in open_ if slot is not None]
+        # A group whose slots are needed to the last must be in this set. Others compete, and the
+        # one with the most room wins: what a small one has is kept to be its partner later.
+        ranked = [(-slots, -room, *_preference(slot), slot) for slots, room, slot in open_ if slot]
         ranked.sort(key=lambda each: each[:-1])
         wanted = self._request.durability.bricks
         if len(ranked) < wanted:
@@ -285,8 +287,13 @@ def _shuffled(candidates: Iterable[Candidate], seed: str) -> list[Candidate]:
     return found
 
 
+def _left(group: Iterable[_Slot]) -> int:
+    """All that is free in a group."""
+    return sum(slot.left for slot in group)
+
+
 def _preference(slot: _Slot) -> tuple[float, int]:
-    """Emptiest first; the seed decides among equals."""
+    """Of the disks of a group the emptiest; the seed decides among equals."""
     return slot.fullness(), slot.order
 
 
