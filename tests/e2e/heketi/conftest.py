@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,9 @@ def gluster() -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix=f"hf-f6-{os.getpid()}-"))
     with Cluster(directory) as cluster:
         yield cluster
+    # Nothing is mounted below it once the nodes are gone; what is mounted must not be emptied.
+    if str(directory) not in Path("/proc/mounts").read_text():
+        shutil.rmtree(directory)
 
 
 @pytest.fixture
