@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import claims, csi, process, requests, watches
+from benchmarks import claims, csi, heketi_placement, heketi_size, process, requests, watches
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -17,6 +17,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "watches": watches.watches,
     "listing": watches.listing,
     "csi-cycle": csi.cycle,
+    "heketi-size": heketi_size.sizes,
+    "heketi-placement": heketi_placement.placement,
     "static-10000": lambda: claims.static(10_000, 350),
 }
 

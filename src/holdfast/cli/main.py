@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("holdfast.cli.check", "Check storage systems, this machine, classes and secrets."),
     "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
     "csi": ("holdfast.cli.csi", "Serve a CSI driver on a socket."),
+    "heketi": ("holdfast.cli.heketi", "Manage GlusterFS clusters through Heketi's REST API."),
+    "heketi-cli": ("holdfast.cli.heketi_cli", "The client of Heketi, command for command."),
     "demo": ("holdfast.cli.demo", "Get a claim, a volume and a pod, and show them."),
 }
 

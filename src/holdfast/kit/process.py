@@ -52,11 +52,12 @@ class Completed:
 class CommandFailed(Exception):
     """A command ended with an error; a negative `code` is the number of a signal."""
 
-    def __init__(self, argv: Sequence[str], code: int, stderr: bytes) -> None:
+    def __init__(self, argv: Sequence[str], code: int, stderr: bytes, stdout: bytes = b"") -> None:
         super().__init__(tuple(argv), code, stderr)
         self.argv = tuple(argv)
         self.code = code
         self.stderr = stderr
+        self.stdout = stdout
 
     def __str__(self) -> str:
         how = f"exit {self.code}" if self.code >= 0 else f"signal {-self.code}"
@@ -116,7 +117,7 @@ async def run(
             if process.returncode is None:
                 await _kill(process)
         if code != 0:
-            raise CommandFailed(argv, code, _read(stderr))
+            raise CommandFailed(argv, code, _read(stderr), _read(stdout))
         return Completed(_read(stdout), _read(stderr))
 
 

@@ -1,0 +1,136 @@
+"""What the commands share: global flags wherever they stand, the connection, printing, refusals.
+
+Flags follow Go's manner: `--json` may stand anywhere, and `--block=false` gives a flag a value.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from holdfast.cli import terminal
+from holdfast.cli.heketi_cli.connection import Connection, Failure
+from holdfast.heketi import errors
+
+FAILED = 255
+_VALUED = {
+    "-s": "server",
+    "--server": "server",
+    "--user": "user",
+    "--secret": "secret",
+    "-C": "cert",
+    "--tls-cert": "cert",
+}
+_PLAIN = {"--json": "json", "-I": "insecure", "--insecure-tls": "insecure"}
+
+
+class Session:
+    """One invocation."""
+
+    def __init__(self, flags: dict[str, str]) -> None:
+        self._flags = flags
+        self._connection: Connection | None = None
+
+    @property
+    def json(self) -> bool:
+        """Whether answers are printed as JSON."""
+        return self._flags.get("json", "false") == "true"
+
+    @property
+    def api(self) -> Connection:
+        """The connection, made when it is first needed."""
+        if self._connection is None:
+            env, flags = os.environ, self._flags
+            verify: bool | str = flags.get("insecure", "false") != "true"
+            self._connection = Connection(
+                flags.get("server") or env.get("HEKETI_CLI_SERVER") or "http://localhost:8080",
+                flags.get("user") or env.get("HEKETI_CLI_USER", ""),
+                flags.get("secret") or env.get("HEKETI_CLI_KEY", ""),
+                verify=flags.get("cert", True) if verify else False,
+                raw=self.json,
+            )
+        return self._connection
+
+    def show(self, document: Any, text: str | Callable[[Any], str]) -> None:
+        """Print an answer: as JSON without a newline when that was asked for, else as text."""
+        if self.json:
+            click.echo(msgspec.json.encode(document), nl=False)
+        else:
+            click.echo(text if isinstance(text, str) else text(document), nl=False)
+
+
+class GlobalFlags(click.Group):
+    """A group that takes its own flags out of the arguments wherever they stand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        flags, rest = split(args)
+        ctx.obj = Session(flags)
+        return super().parse_args(ctx, rest)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            terminal.complain(error.format_message())
+            ctx.exit(FAILED)
+
+
+def split(args: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The global flags, and the other arguments."""
+    flags: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = list(args)
+    while waiting:
+        word = waiting.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            return flags, [*rest, word, *waiting]
+        # `topology load` uses the name of a global flag for its file.
+        if name == "--json" and rest[:2] == ["topology", "load"]:
+            rest.append(word)
+        elif name in _PLAIN:
+            flags[_PLAIN[name]] = value if equals else "true"
+        elif name in _VALUED and (equals or waiting):
+            flags[_VALUED[name]] = value if equals else waiting.pop(0)
+        else:
+            rest.append(word)
+    return flags, rest
+
+
+def runs(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its session, and turn refusals into Heketi's `Error:` and exit code."""
+
+    @click.pass_context
+    @functools.wraps(function)
+    def run(ctx: click.Context, /, *args: Any, **values: Any) -> None:
+        try:
+            function(ctx.obj, *args, **values)
+        except (Failure, errors.Refused) as error:
+            terminal.complain(str(error))
+            ctx.exit(FAILED)
+
+    return run
+
+
+def flag(name: str, default: bool | None, help: str) -> Callable[[Any], Any]:
+    """An option that may stand alone or have `=true` or `=false`."""
+    return click.option(
+        name, is_flag=False, flag_value="true", default=default, type=bool, help=help
+    )
+
+
+def one(values: tuple[str, ...], missing: str) -> str:
+    """The id that a command is about."""
+    if not values:
+        raise Failure(missing)
+    return values[0]
+
+
+def words(text: str) -> list[str]:
+    """A list separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

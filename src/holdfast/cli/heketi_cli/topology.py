@@ -1,0 +1,131 @@
+"""`heketi-cli topology`: a cluster from a file, and everything there is.
+
+Loading is repeatable: nodes are found again by their manage host, devices by their name. What
+cannot be added is said, the rest goes on, and the exit code is 0 - as scripts know it.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from holdfast.cli.heketi_cli import texts
+from holdfast.cli.heketi_cli.connection import Connection, Failure
+from holdfast.cli.heketi_cli.session import Session, runs
+
+
+@click.group("topology")
+def group() -> None:
+    """Heketi Topology Management."""
+
+
+@group.command()
+@click.option("-j", "--json", "file", default="", help="The topology file.")
+@runs
+def load(session: Session, file: str) -> None:
+    """Add clusters, nodes and devices from a JSON file."""
+    if not file:
+        raise Failure("Missing configuration file")
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise Failure("Unable to open config file") from error
+    try:
+        document = msgspec.json.decode(content, type=dict)
+    except msgspec.DecodeError as error:
+        raise Failure("Unable to parse config file") from error
+    for cluster in document.get("clusters") or []:
+        _load_cluster(session.api, cluster)
+
+
+def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
+    known = _known(api)
+    current = ""
+    for each in wanted.get("nodes") or []:
+        node = each["node"]
+        host = node["hostnames"]["manage"][0]
+        found = known.get(host)
+        if found is not None:
+            current = found["cluster"]
+            click.echo(f"\tFound node {host} on cluster {current}")
+        else:
+            current = current or _cluster(api, wanted)
+            click.echo(f"\tCreating node {host} ... ", nl=False)
+            try:
+                found = api.post("/nodes", {**node, "cluster": current})
+            except Failure as error:
+                click.echo(f"Unable to create node: {error}")
+                continue
+            click.echo(f"ID: {found['id']}")
+        _load_devices(api, found, each.get("devices") or [])
+
+
+def _known(api: Connection) -> dict[str, Any]:
+    return {
+        node["hostnames"]["manage"][0]: node
+        for cluster in _read(api, volumes=False)["clusters"]
+        for node in cluster["nodes"]
+    }
+
+
+def _cluster(api: Connection, wanted: dict[str, Any]) -> str:
+    click.echo("Creating cluster ... ", nl=False)
+    flags = {"file": wanted.get("file", True), "block": wanted.get("block", True)}
+    made = api.post("/clusters", flags)
+    click.echo(f"ID: {made['id']}")
+    for kind in ("file", "block"):
+        if flags[kind]:
+            click.echo(f"\tAllowing {kind} volumes on cluster.")
+    return str(made["id"])
+
+
+def _load_devices(api: Connection, node: dict[str, Any], wanted: list[Any]) -> None:
+    known = {
+        name for device in node["devices"] for name in (device["name"], *device.get("paths", ()))
+    }
+    for each in wanted:
+        device = {"name": each} if isinstance(each, str) else dict(each)
+        if device["name"] in known:
+            click.echo(f"\t\tFound device {device['name']}")
+            continue
+        click.echo(f"\t\tAdding device {device['name']} ... ", nl=False)
+        try:
+            api.post("/devices", {**device, "node": node["id"]})
+        except Failure as error:
+            click.echo(f"Unable to add device: {error}")
+        else:
+            click.echo("OK")
+
+
+@group.command()
+@runs
+def info(session: Session) -> None:
+    """Show all clusters with their volumes, nodes, devices and bricks."""
+    # A large answer is millions of objects, none of them garbage.
+    gc.disable()
+    session.show(_read(session.api), texts.topology)
+
+
+def _read(api: Connection, *, volumes: bool = True) -> dict[str, Any]:
+    """Everything: at once from our service, one by one from Heketi's."""
+    whole = api.find("/topology")
+    if whole is not None:
+        return dict(whole)
+    found = []
+    for key in api.get("/clusters")["clusters"]:
+        cluster = api.get(f"/clusters/{key}")
+        listed = cluster["volumes"] if volumes else []
+        found.append(
+            {
+                "volumes": [api.get(f"/volumes/{each}") for each in listed],
+                "nodes": [api.get(f"/nodes/{each}") for each in cluster["nodes"]],
+                "id": key,
+                "block": cluster["block"],
+                "file": cluster["file"],
+            }
+        )
+    return {"clusters": found}

@@ -1,0 +1,1 @@
+"""The endpoints of the REST service; `routes` is the table of them."""
