@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -60,6 +62,8 @@ class RbdBackend:
     def __init__(self, instances: Mapping[str, Mapping[str, object]], directory: Path) -> None:
         self._clusters = Clusters(instances, directory)
         self._locks = KeyedLocks()
+        # Pools whose trash is being emptied; True when somebody asked meanwhile.
+        self._sweeping: dict[tuple[str, str, str], bool] = {}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rbd")
 
     async def close(self) -> None:
@@ -113,13 +117,13 @@ class RbdBackend:
         def work(image: ImageId) -> None:
             with self._shelf(image, secrets) as shelf:
                 removal.delete(shelf, image.image)
-                removal.sweep(shelf)
                 if isinstance(parsed, CsiId):
                     csijournal.remove(shelf.connection, parsed)
 
         image = await self._run(lambda: self._clusters.resolve(parsed, secrets))
         async with self._locks.hold(str(image)):
             await self._run(lambda: work(image))
+        await self._sweep(image, secrets)
 
     async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
         """Return the volume. Raises NotFound, also while it is being made."""
@@ -193,10 +197,10 @@ class RbdBackend:
         def work() -> None:
             with self._shelf(image, secrets) as shelf:
                 snapshots.delete(shelf, image.image, image.snapshot)
-                removal.sweep(shelf)
 
         async with self._locks.hold(str(image).partition("@")[0]):
             await self._run(work)
+        await self._sweep(image, secrets)
 
     async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
@@ -309,6 +313,38 @@ class RbdBackend:
         if parsed is None:
             raise errors.NotFound(f'"{id}" is no Ceph volume')
         return await self._run(lambda: self._clusters.resolve(parsed, secrets))
+
+    async def _sweep(self, image: ImageId, secrets: Mapping[str, str]) -> None:
+        """Remove what waited in the pool's trash for what is gone now, one after the other."""
+        pool = (image.cluster, image.pool, image.namespace)
+        if pool in self._sweeping:
+            self._sweeping[pool] = True
+            return
+        self._sweeping[pool] = True
+        try:
+            while self._sweeping[pool]:
+                self._sweeping[pool] = await self._sweep_once(image, secrets)
+        except errors.BackendError:
+            # The volume itself is gone; what is left is tried again at the next removal.
+            return
+        finally:
+            del self._sweeping[pool]
+
+    async def _sweep_once(self, image: ImageId, secrets: Mapping[str, str]) -> bool:
+        def look() -> list[str]:
+            with self._shelf(image, secrets) as shelf:
+                return removal.waiting(shelf)
+
+        def work(name: str) -> bool:
+            with self._shelf(image, secrets) as shelf:
+                return removal.resume(shelf, name)
+
+        self._sweeping[image.cluster, image.pool, image.namespace] = False
+        progress = False
+        for name in await self._run(look):
+            async with self._locks.hold(str(replace(image, image=name, snapshot=""))):
+                progress |= await self._run(functools.partial(work, name))
+        return progress or self._sweeping[image.cluster, image.pool, image.namespace]
 
     @contextlib.contextmanager
     def _shelf(self, image: ImageId, secrets: Mapping[str, str]) -> Iterator[Shelf]:

@@ -109,7 +109,7 @@ class Clusters:
         """Return the accesses to try, the likeliest first. Raises NotFound, Unauthorized."""
         instance = self.find(cluster)
         monitors = instance.monitors if instance else ids.split_monitors(cluster)
-        if instance is None and not any(mark in cluster for mark in ".:["):
+        if instance is None and not any(mark in cluster for mark in ".:[,"):
             raise self._unknown(cluster)
         found = credentials.of(secrets, "")
         if found is None and instance is not None:
@@ -159,10 +159,15 @@ class Clusters:
         return sorted({*configured, *self._memory.places()})
 
     def find(self, cluster: str) -> Instance | None:
-        """Return the configured cluster of a name, or None."""
+        """Return the configured cluster of a name (or of these monitors), or None."""
         found = self.instances.get(cluster)
         return found or next(
-            (each for each in self.instances.values() if each.cluster_id == cluster), None
+            (
+                each
+                for each in self.instances.values()
+                if cluster in (each.cluster_id, ids.cluster_of(each.monitors))
+            ),
+            None,
         )
 
     def close(self) -> None:

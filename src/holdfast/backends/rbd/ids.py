@@ -85,7 +85,8 @@ def parse(text: str) -> AnyId | None:
 
 def cluster_of(monitors: Iterable[str]) -> str:
     """Return the name that monitors stand for in an id, in whatever order they are given."""
-    return ",".join(sorted(set(monitors)))
+    # Ceph writes a nonce behind an address, always 0 for monitors; a slash ends an id's part.
+    return ",".join(sorted({re.sub(r"/\d+", "", each) for each in monitors}))
 
 
 def split_monitors(text: str) -> tuple[str, ...]:

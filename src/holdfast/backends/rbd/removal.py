@@ -11,7 +11,6 @@ repeated. The trash is where Ceph itself can take up a removal that was cut off.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from typing import Any
 
@@ -52,12 +51,22 @@ def after_snapshot(shelf: Shelf, image: str) -> None:
         _finish(shelf, image, record)
 
 
-def sweep(shelf: Shelf) -> None:
-    """Try again what waits in the trash: its clones may be gone by now."""
-    for image, record in shelf.volumes.items():
-        if record.get("state") == TRASHED:
-            with contextlib.suppress(errors.BackendError):
-                _finish(shelf, image, record)
+def waiting(shelf: Shelf) -> list[str]:
+    """Return the volumes whose images wait in the trash for their clones."""
+    return [image for image, record in shelf.volumes.items() if record.get("state") == TRASHED]
+
+
+def resume(shelf: Shelf, image: str) -> bool:
+    """Try again what waits in the trash; True when it is gone now.
+
+    Not for two callers at once: librbd takes a lock on what it removes, and the loser's
+    lock would bring an empty header back.
+    """
+    record = shelf.volumes.get(image)
+    if record is None or record.get("state") != TRASHED:
+        return False
+    _finish(shelf, image, record)
+    return shelf.volumes.get(image) is None
 
 
 def _keep_for_snapshots(
