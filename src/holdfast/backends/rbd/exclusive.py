@@ -51,14 +51,15 @@ def claimed(shelf: Shelf, image: str, node: str) -> Iterator[None]:
                 shelf.context.remove_object(name)
 
 
-def refuse_held(shelf: Shelf, image: str, node: str, dead: str = "") -> None:
+def refuse_held(shelf: Shelf, image: str, node: str) -> None:
     """Raise errors.Conflict, naming the holders, when another client has the image open.
 
-    `dead` is the address of a client of ours that died: it is fenced, or waited for
-    where this user may not fence.
+    The caller has no mapping of the image. A client that was noted for this node is
+    therefore dead: it is fenced, or waited for where this user may not fence.
     """
-    if dead:
-        _bury(shelf, image, dead)
+    for user in usage.users(shelf, image):
+        if user.node == node:
+            bury(shelf, image, user.address, PATIENCE_SECONDS)
     others = usage.users(shelf, image)
     if others:
         raise errors.Conflict(
@@ -83,14 +84,15 @@ def register(shelf: Shelf, image: str, node: str, before: set[str]) -> str:
     return ""
 
 
-def _bury(shelf: Shelf, image: str, address: str) -> None:
+def bury(shelf: Shelf, image: str, address: str, patience: float = 0.0) -> None:
+    """Make sure that a dead client of ours stops nobody, and remove the note about it."""
     watching = {user.address for user in usage.users(shelf, image)}
     if address in watching:
         try:
             fencing.blocklist(shelf.connection, "add", address)
         except errors.Unauthorized:
             pass
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while address in {user.address for user in usage.users(shelf, image)}:
             if time.monotonic() > deadline:
                 return

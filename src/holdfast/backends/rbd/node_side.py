@@ -76,7 +76,7 @@ class RbdNodeSide:
                 if found is not None:
                     return found
                 await self._unmap(record)
-            return await self._map(volume, record.address if record else "")
+            return await self._map(volume)
 
     async def disconnect(self, volume: VolumeHandle) -> None:
         """Unmap the image. One that is not mapped is a success."""
@@ -84,9 +84,11 @@ class RbdNodeSide:
             record = await asyncio.to_thread(self._records.read, volume.id)
             if record is None:
                 return
+            mapper, directory = self._mapper(record.mapper), self._records.directory(volume.id)
+            dead = await mapper.find(record.state, directory, 0) is None
             await self._unmap(record)
             if record.address:
-                await self._forget(volume, record)
+                await self._forget(volume, record, dead)
             await asyncio.to_thread(self._records.remove, volume.id)
             self._accesses.pop(volume.id, None)
 
@@ -119,12 +121,12 @@ class RbdNodeSide:
             return None
         return found if size <= found.size else await mapper.find(record.state, directory, size)
 
-    async def _map(self, volume: VolumeHandle, dead: str) -> Connected:
+    async def _map(self, volume: VolumeHandle) -> Connected:
         image, access = await self._run(lambda: self._reached(volume))
         found_features, fsid = await self._run(lambda: self._look(image, access))
         choice = await choosing.choose(self._mappers, found_features, image.spec, volume.context)
         shared = volume.read_only or volume.context.get("shared") == "true"
-        async with self._claimed(image, access, shared, dead) as before:
+        async with self._claimed(image, access, shared) as before:
             if choice.take_off:
                 await self._run(lambda: self._take_off(image, access, choice.take_off))
             target = _target(volume, image, access, fsid)
@@ -142,7 +144,7 @@ class RbdNodeSide:
 
     @contextlib.asynccontextmanager
     async def _claimed(
-        self, image: ImageId, access: Access, shared: bool, dead: str
+        self, image: ImageId, access: Access, shared: bool
     ) -> AsyncIterator[set[str]]:
         """Hold the claim of an image; gives the addresses that have it open already."""
         stack = contextlib.ExitStack()
@@ -152,7 +154,7 @@ class RbdNodeSide:
             fencing.refuse_fenced(shelf, self._name)
             if not shared:
                 stack.enter_context(exclusive.claimed(shelf, image.image, self._name))
-                exclusive.refuse_held(shelf, image.image, self._name, dead)
+                exclusive.refuse_held(shelf, image.image, self._name)
             return {user.address for user in usage.users(shelf, image.image)}
 
         try:
@@ -187,13 +189,16 @@ class RbdNodeSide:
         directory = self._records.directory(record.volume)
         await self._mapper(record.mapper).unmap(record.state, directory)
 
-    async def _forget(self, volume: VolumeHandle, record: MappedImage) -> None:
+    async def _forget(self, volume: VolumeHandle, record: MappedImage, dead: bool) -> None:
         def work() -> None:
             image, access = self._reached(volume)
             with self._shelf(image, access) as shelf:
-                usage.forget(shelf, image.image, record.address)
+                if dead:
+                    exclusive.bury(shelf, image.image, record.address)
+                else:
+                    usage.forget(shelf, image.image, record.address)
 
-        # The note only names a node; one that stays speaks of an address nobody has.
+        # A note that stays names an address: nobody's, or one that the next mapping buries.
         with contextlib.suppress(errors.BackendError):
             await self._run(work)
 
