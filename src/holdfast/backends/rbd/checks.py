@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import socket
 from collections.abc import Iterator
 
 from holdfast.backends import errors
 from holdfast.backends.protocol import Finding, Severity
 from holdfast.backends.rbd import bindings, capacity, failures, shelf
+from holdfast.backends.rbd import monitors as monitors_
 from holdfast.backends.rbd.clusters import DEFAULT_POOL, DEFAULT_USER, Clusters
 from holdfast.backends.rbd.connections import Access, Connection
 from holdfast.backends.rbd.settings import Instance
 
-PORTS = (3300, 6789)
-SECONDS = 2.0
 SKEW_SECONDS = 5.0
 # A name no object has: removing it tests the right to write and removes nothing.
 _NOTHING = "holdfast.check.no-such-object"
@@ -49,7 +47,7 @@ def of_monitors(monitors: tuple[str, ...]) -> Iterator[Finding]:
     """Tell which monitors accept a connection; one is enough to work."""
     silent = []
     for monitor in monitors:
-        if reason := _unreachable(monitor):
+        if reason := monitors_.unreachable(monitor):
             silent.append(f"{monitor} ({reason})")
     where = ",".join(monitors)
     if not silent:
@@ -170,26 +168,3 @@ def _may_write(found: shelf.Shelf) -> bool:
     except found.connection.modules.rados.Error as error:
         return failures.number_of(error) not in (1, 13)
     return True
-
-
-def _unreachable(monitor: str) -> str:
-    """Return why no TCP connection is made, or "" when one is."""
-    reason = "no address"
-    for host, port in _endpoints(monitor):
-        try:
-            with socket.create_connection((host, port), SECONDS):
-                return ""
-        except OSError as error:
-            reason = error.strerror or str(error)
-    return reason
-
-
-def _endpoints(monitor: str) -> list[tuple[str, int]]:
-    """Read HOST, HOST:PORT, [IPv6]:PORT, and Ceph's [v2:HOST:PORT/0,v1:HOST:PORT/0]."""
-    if monitor.startswith("[v"):
-        parts = [part.split("/")[0] for part in monitor.strip("[]").split(",")]
-        return [end for part in parts for end in _endpoints(part.split(":", 1)[1])]
-    host, colon, port = monitor.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
-        return [(host.strip("[]"), int(port))]
-    return [(monitor.strip("[]"), port) for port in PORTS]

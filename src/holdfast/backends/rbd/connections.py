@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from holdfast.backends import errors
-from holdfast.backends.rbd import bindings, failures
+from holdfast.backends.rbd import bindings, failures, monitors
 
 CONNECT_SECONDS = 5
 OPERATION_SECONDS = 30
@@ -206,6 +206,16 @@ def _refused(access: Access, error: Exception) -> errors.BackendError:
             "no such user",
             access.place,
             f"compare the Secret with `ceph auth get-key client.{access.user}`",
+        )
+    if number in (110, 4) and not all(monitors.unreachable(each) for each in access.monitors):
+        # On ports that are not Ceph's own the library tries both of its protocols in turn,
+        # and takes a refusal for a reason to go on trying.
+        return errors.Unauthorized(
+            f"the monitors refuse client.{access.user}: they accept connections, but there was no "
+            f"login within {CONNECT_SECONDS} s",
+            access.place,
+            f"compare the Secret with `ceph auth get-key client.{access.user}`; when they are "
+            "equal, look at `ceph -s`: the monitors need a quorum",
         )
     if number in (110, 4):
         return errors.Unavailable(
