@@ -59,7 +59,7 @@ class Clusters:
         """Return where a class puts its volumes. Raises Invalid, Unauthorized."""
         instance = self._instance_of_class(chosen)
         monitors = instance.monitors if instance else chosen.monitors
-        found = credentials.of(secrets, chosen.user)
+        found = credentials.of(secrets, chosen.user, "the Secret of the class")
         if found is None and instance is not None:
             found = instance.credentials()
         if found is None:

@@ -214,7 +214,7 @@ class RbdNodeSide:
         if not monitors and instance is not None:
             monitors = instance.monitors
         user = volume.context.get("user", "")
-        found = credentials.of(volume.secrets, user)
+        found = credentials.of(volume.secrets, user, f"the Secret of {image.spec}")
         if found is None and volume.id in self._accesses:
             return image, self._accesses[volume.id]
         if found is None and instance is not None:
