@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.backends.protocol import VolumeRequest
-from holdfast.backends.rbd import bindings, omap
+from holdfast.backends.rbd import bindings, omap, owner
 from holdfast.backends.rbd.backend import RbdBackend
 
 
@@ -58,11 +58,10 @@ class Module:
 def _counted(countdown: Countdown) -> None:
     real = bindings.load()
 
-    library, image = real.rbd.RBD, real.rbd.Image
+    library = real.rbd.RBD
     counted_library = type("RBD", (library,), {"create": countdown.around(library.create)})
-    owner = {"metadata_set": countdown.around(image.metadata_set)}
-    counted_image = type("Image", (image,), owner)
-    replaced = Module(real.rbd, RBD=counted_library, Image=counted_image)
+    owner.write = countdown.around(owner.write)
+    replaced = Module(real.rbd, RBD=counted_library)
     found = bindings.Bindings(real.rados, replaced)
     bindings.load = lambda *args: found
     omap.Table.set = countdown.around(omap.Table.set)  # type: ignore[method-assign]

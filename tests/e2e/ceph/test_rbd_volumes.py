@@ -31,6 +31,8 @@ async def test_a_repeated_create_finds_the_image(backend: RbdBackend, pool: Pool
     assert await backend.create_volume(request) == first
     assert first.size == 500 * MIB
     assert pool.images() == ["pvc-repeat"]
+    owner = pool.ceph.rbd("image-meta", "get", f"{pool.name}/pvc-repeat", "dev.holdfast.volume")
+    assert json.loads(owner)["request"] == "pvc-repeat"
     with pytest.raises(errors.AlreadyExists, match="another size"):
         await backend.create_volume(VolumeRequest("pvc-repeat", 600 * MIB))
 

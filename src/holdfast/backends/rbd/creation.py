@@ -16,9 +16,9 @@ from typing import Any
 
 from holdfast.backends import errors
 from holdfast.backends.protocol import VolumeRequest, VolumeSource
-from holdfast.backends.rbd import cloning, failures, features, ids, layouts
+from holdfast.backends.rbd import cloning, failures, features, ids, layouts, owner
 from holdfast.backends.rbd.parameters import RbdParameters
-from holdfast.backends.rbd.shelf import CREATING, OWNER_KEY, READY, Shelf
+from holdfast.backends.rbd.shelf import CREATING, READY, Shelf
 
 GRAIN = 1 << 20
 
@@ -62,11 +62,7 @@ def create(shelf: Shelf, data_pool: str, chosen: RbdParameters, request: VolumeR
         there = None
     if there is None and request.source is None:
         _blank(shelf, data_pool, chosen, image, size)
-    with (
-        shelf.opened(image, writable=True) as handle,
-        failures.translated("write the owner into the image", shelf.id(image).spec),
-    ):
-        handle.metadata_set(OWNER_KEY, json.dumps(note, sort_keys=True))
+    owner.write(shelf, image, json.dumps(note, sort_keys=True))
     shelf.volumes.set(image, {**note, "state": READY})
     return size
 
@@ -114,14 +110,10 @@ def _agree(
 
 def _lost_record(shelf: Shelf, image: str) -> dict[str, Any]:
     """Return the record that the image's own metadata holds; a foreign image is refused."""
-    with (
-        shelf.opened(image) as handle,
-        failures.translated("read the image's owner", shelf.id(image).spec),
-    ):
-        try:
-            content = json.loads(handle.metadata_get(OWNER_KEY))
-        except (KeyError, ValueError):
-            content = None
+    try:
+        content = json.loads(owner.read(shelf, image))
+    except ValueError:
+        content = None
     if isinstance(content, dict):
         return {**content, "state": READY}
     raise errors.AlreadyExists(

@@ -29,8 +29,6 @@ VOLUMES = "holdfast.volumes"
 SNAPSHOTS = "holdfast.snapshots"
 HOLDERS = "holdfast.holders"
 FENCED = "holdfast.fenced"
-# Tells an administrator who looks at an image whose it is.
-OWNER_KEY = "dev.holdfast.volume"
 USER_SNAPSHOT = 0
 
 CREATING = "creating"
