@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.backends import errors, mountinfo
 from holdfast.backends.protocol import ImageFile, Volume, VolumeHandle, VolumeRequest
+from holdfast.backends.rbd import nodeids
 from holdfast.backends.rbd.backend import RbdBackend
 from holdfast.backends.rbd.mappers.krbd import KernelMapper
 from holdfast.backends.rbd.node_side import RbdNodeSide
@@ -75,10 +76,10 @@ async def test_a_second_node_is_refused_with_the_holders_name(
     with pytest.raises(errors.Conflict, match=r"in use by node-1 \(client 127\.0\.0\.1:0/\d+\)"):
         await other_node.connect(_handle(made), {})
     with pytest.raises(errors.Conflict, match="in use by node-1"):
-        await backend.attach(made.id, "node-2", read_only=False)
+        await backend.attach(made.id, nodeids.of("node-2"), read_only=False)
     with pytest.raises(errors.Conflict, match="in use by node-1"):
         await backend.delete_volume(made.id)
-    assert await backend.attachments() == {made.id: ["node-1"]}
+    assert await backend.attachments() == {made.id: [nodeids.of("node-1")]}
     await node.disconnect(_handle(made))
     assert await backend.attachments() == {}
     await other_node.connect(_handle(made), {})
@@ -204,7 +205,7 @@ async def test_a_fenced_node_cannot_write_and_comes_back(
     made = await _made(backend, "pvc-fence")
     lost = await node.connect(_handle(made), {})
     assert isinstance(lost, ImageFile)
-    await backend.fence("node-1")
+    await backend.fence(nodeids.of("node-1"))
     with pytest.raises(OSError), lost.path.open("r+b") as file:
         file.write(b"late")
         file.flush()
@@ -216,7 +217,7 @@ async def test_a_fenced_node_cannot_write_and_comes_back(
     await node.disconnect(_handle(made))
     with pytest.raises(errors.Conflict, match="node-1 is fenced"):
         await node.connect(_handle(made), {})
-    await backend.unfence("node-1")
+    await backend.unfence(nodeids.of("node-1"))
     await node.connect(_handle(made), {})
     await node.disconnect(_handle(made))
 
@@ -226,8 +227,8 @@ async def test_a_lost_mapping_after_a_fence_is_made_anew(
 ) -> None:
     made = await _made(backend, "pvc-refence")
     first = await node.connect(_handle(made), {})
-    await backend.fence("node-1")
-    await backend.unfence("node-1")
+    await backend.fence(nodeids.of("node-1"))
+    await backend.unfence(nodeids.of("node-1"))
     second = await node.connect(_handle(made), {})
     assert isinstance(first, ImageFile) and isinstance(second, ImageFile)
     assert second.path != first.path

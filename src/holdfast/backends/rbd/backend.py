@@ -37,6 +37,7 @@ from holdfast.backends.rbd import (
     failures,
     fencing,
     ids,
+    nodeids,
     removal,
     snapshots,
     usage,
@@ -258,8 +259,9 @@ class RbdBackend:
         def work() -> None:
             image = self._clusters.resolve(parsed, secrets)
             with self._shelf(image, secrets) as shelf:
-                others = [each for each in usage.users(shelf, image.image) if each.node != node]
-                fencing.refuse_fenced(shelf, node)
+                users = usage.users(shelf, image.image)
+                others = [each for each in users if each.node != nodeids.name_of(node)]
+                fencing.refuse_fenced(shelf, nodeids.name_of(node))
             noted = [each for each in others if each.node]
             if noted and not read_only:
                 raise errors.Conflict(
@@ -283,7 +285,7 @@ class RbdBackend:
 
         def work() -> dict[str, list[str]]:
             return {
-                str(shelf.id(image)): sorted({user.node for user in users if user.node})
+                str(shelf.id(image)): sorted({nodeids.of(user.node) for user in users if user.node})
                 for shelf in self._shelves()
                 for image, users in usage.held(shelf).items()
             }
@@ -295,7 +297,7 @@ class RbdBackend:
 
         def work() -> None:
             for shelf in self._shelves(every=True):
-                fencing.fence(shelf, node)
+                fencing.fence(shelf, nodeids.name_of(node))
 
         await self._run(work)
 
@@ -304,7 +306,7 @@ class RbdBackend:
 
         def work() -> None:
             for shelf in self._shelves(every=True):
-                fencing.unfence(shelf, node)
+                fencing.unfence(shelf, nodeids.name_of(node))
 
         await self._run(work)
 

@@ -29,6 +29,7 @@ from holdfast.backends.rbd import (
     fencing,
     ids,
     nodechecks,
+    nodeids,
     usage,
 )
 from holdfast.backends.rbd.clusters import Clusters
@@ -94,7 +95,7 @@ class RbdNodeSide:
 
     async def describe(self) -> NodeInfo:
         """Return the name under which this machine's use of images is noted."""
-        return NodeInfo(self._name)
+        return NodeInfo(nodeids.of(self._name))
 
     async def checks(self) -> Sequence[Finding]:
         """Test bindings, mappers, features and monitors as this machine sees them."""
