@@ -8,6 +8,14 @@ from collections.abc import Callable
 from benchmarks import claims, csi, heketi_placement, heketi_size, process, requests, watches
 from benchmarks.report import Figure
 
+
+def _rbd() -> list[Figure]:
+    # Needs a Ceph that not every machine has.
+    from benchmarks import rbd
+
+    return rbd.creates()
+
+
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "start": process.start,
     "creates": requests.creates,
@@ -20,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "heketi-size": heketi_size.sizes,
     "heketi-placement": heketi_placement.placement,
     "static-10000": lambda: claims.static(10_000, 350),
+    "rbd": _rbd,
 }
 
 

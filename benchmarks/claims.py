@@ -64,25 +64,28 @@ async def create_all(
 
 
 async def watch_phase(
-    connection: Connection, path: str, phase: str, count: int
+    connection: Connection, path: str, phase: str, count: int, prefix: str = ""
 ) -> dict[str, float]:
-    """When each of `count` objects was first seen in the phase."""
+    """When each of `count` objects whose names begin like this was first seen in the phase."""
     seen: dict[str, float] = {}
     async for event in connection.watch(f"{path}?watch=1&resourceVersion=0"):
         obj = event["object"]
-        if obj.get("status", {}).get("phase") == phase:
+        ours = obj["metadata"]["name"].startswith(prefix)
+        if ours and obj.get("status", {}).get("phase") == phase:
             seen.setdefault(obj["metadata"]["name"], time.monotonic())
             if len(seen) >= count:
                 break
     return seen
 
 
-async def bind(run: Instance, bodies: list[dict[str, Any]]) -> tuple[float, list[float]]:
+async def bind(
+    run: Instance, bodies: list[dict[str, Any]], prefix: str = ""
+) -> tuple[float, list[float]]:
     """Create the claims and wait until all are Bound: claims per second, and each one's wait."""
     cluster = run.cluster
     connections = [cluster.connect() for _ in range(CONNECTIONS)]
     watcher = cluster.connect()
-    watching = asyncio.create_task(watch_phase(watcher, CLAIMS, "Bound", len(bodies)))
+    watching = asyncio.create_task(watch_phase(watcher, CLAIMS, "Bound", len(bodies), prefix))
     await asyncio.sleep(0.1)
     sent = await create_all(connections, CLAIMS, bodies)
     bound = await asyncio.wait_for(watching, 300)

@@ -1,4 +1,4 @@
-"""The Ceph how-to on a machine without Ceph: what binds binds, what cannot be mounted says why.
+"""The Ceph how-to without a cluster: what binds binds, what cannot be mounted says why.
 
 Tables are compared with those the document prints; today's kubectl has one column more,
 VOLUMEATTRIBUTESCLASS. The secret's key is an invented one.
@@ -164,19 +164,19 @@ def test_the_static_volume_and_claim_print_as_in_the_document(running: machine.M
     assert [_without_age(row) for row in rows] == [{**bound, "STATUS": "Released"}]
 
 
-def test_the_pod_says_in_one_line_what_the_node_lacks(running: machine.Machine) -> None:
+def test_the_pod_says_in_one_line_what_is_wrong_with_its_key(running: machine.Machine) -> None:
     for document in (SECRET, VOLUME, CLAIM, POD):
         running.create(document)
     text = running.wait_for_event("ceph-pod", "FailedMount")
     assert text.startswith('MountVolume.SetUp failed for volume "ceph-pv" : ')
-    assert "rbd" in text
-    assert "ceph-common" in text
+    assert 'the Secret of rbd/image1: its value "key" is not a Ceph key' in text
+    assert "ceph auth get-key" in text
     assert "\n" not in text
     assert running.row("pod", "ceph-pod")[:3] == ["ceph-pod", "0/1", "ContainerCreating"]
     lines = running.kubectl("describe", "pod", "ceph-pod").splitlines()
     told = [line for line in lines if "FailedMount" in line]
     assert len(told) == 1, "one line, however often it was tried"
-    assert "ceph-common" in told[0]
+    assert "is not a Ceph key" in told[0]
     assert "pod default/ceph-pod is Pending: " in running.holdfast("status").stdout
 
     running.kubectl("delete", "pod", "ceph-pod")
@@ -185,7 +185,7 @@ def test_the_pod_says_in_one_line_what_the_node_lacks(running: machine.Machine) 
     running.wait_for_phase("pv", "ceph-pv", "Released")
 
 
-def test_claims_of_the_rbd_class_say_that_nobody_serves_them(running: machine.Machine) -> None:
+def test_claims_of_the_rbd_class_say_which_secret_is_missing(running: machine.Machine) -> None:
     running.create(CLASS)
     _, rows = _table(running, "sc", "ceph-rbd")
     row = _without_age(rows[0])
@@ -196,11 +196,12 @@ def test_claims_of_the_rbd_class_say_that_nobody_serves_them(running: machine.Ma
     }
     running.create(CLAIM.replace("ceph-claim", "ceph-sc-claim").replace("1Gi", "500Mi"))
     text = running.wait_for_event("ceph-sc-claim", "ProvisioningFailed")
-    assert text == "no volume plugin matched name: kubernetes.io/rbd"
+    assert "secret default/ceph-secret: not found" in text
+    assert "--type=kubernetes.io/rbd" in text
     assert running.row("pvc", "ceph-sc-claim")[:3] == ["ceph-sc-claim", "Pending", "ceph-rbd"]
     described = running.kubectl("describe", "pvc", "ceph-sc-claim")
     assert "StorageClass:  ceph-rbd" in described
-    assert "no volume plugin matched name: kubernetes.io/rbd" in described
+    assert "secret default/ceph-secret: not found" in described
 
     # The document's way out: the same class with an external provisioner.
     for kind, name in (("pvc", "ceph-sc-claim"), ("sc", "ceph-rbd")):

@@ -19,6 +19,7 @@ from typing import Any
 from holdfast.backends.local import legacy as local_legacy
 from holdfast.backends.names import Provisioner, Source, csi_handle
 from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
+from holdfast.backends.rbd import legacy as rbd_legacy
 from holdfast.backends.secretrefs import SecretRef
 from holdfast.kit import suggest
 
@@ -32,10 +33,25 @@ def _open_local_node(instances: Instances, directory: Path) -> NodeSide:
     return LocalNodeSide()
 
 
-# Backends of storage systems on the network; the local backend is opened for each node.
-BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {}
+def _open_rbd(instances: Instances, directory: Path) -> Backend:
+    from holdfast.backends.rbd.backend import RbdBackend
 
-NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {"local": _open_local_node}
+    return RbdBackend(instances, directory)
+
+
+def _open_rbd_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.rbd.node_side import RbdNodeSide
+
+    return RbdNodeSide(instances, directory)
+
+
+# Backends of storage systems on the network; the local backend is opened for each node.
+BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {"rbd": _open_rbd}
+
+NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {
+    "local": _open_local_node,
+    "rbd": _open_rbd_node,
+}
 
 PROVISIONERS: Mapping[str, Provisioner] = {
     entry.name: entry
@@ -47,19 +63,25 @@ PROVISIONERS: Mapping[str, Provisioner] = {
             local_legacy.pv_source,
             {"layout": "directory"},
         ),
+        *rbd_legacy.PROVISIONERS,
     )
 }
 
 # CSI driver name: backend.
-DRIVERS: Mapping[str, str] = {local_legacy.PROVISIONER: "local"}
+DRIVERS: Mapping[str, str] = {
+    local_legacy.PROVISIONER: "local",
+    rbd_legacy.DRIVER: "rbd",
+    rbd_legacy.CSI_DRIVER: "rbd",
+}
 
 # Backends that have to attach a volume before a node can use it. Every CSI driver's CSIDriver
 # says so, and it has to be known without opening the backend.
-ATTACHING: frozenset[str] = frozenset({"cinder", "vsphere"})
+ATTACHING: frozenset[str] = frozenset({"cinder", "rbd", "vsphere"})
 
 SOURCES: Mapping[str, Source] = {
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
+    "rbd": rbd_legacy.SOURCE,
 }
 
 

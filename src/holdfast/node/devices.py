@@ -118,14 +118,19 @@ class LoopDevices:
 def find(image: Path) -> Loop | None:
     """Return the loop device whose backing file is `image`, by path and inode."""
     try:
-        status = image.stat()
+        inode: int | None = image.stat().st_ino
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno not in (errno.ENOTCONN, errno.EIO):
+            raise
+        # The program that served the file is dead; its name is all there is to go by.
+        inode = None
     real = str(image.resolve())
     for name in _names():
         if _backing_file(name) != real:
             continue
-        found = _inspect(name, status.st_ino)
+        found = _inspect(name, inode)
         if found is not None:
             return found
     return None

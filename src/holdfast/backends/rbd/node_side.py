@@ -1,0 +1,278 @@
+"""The part of Ceph volumes on the machine that uses them: image to block device and back.
+
+    connect      known and alive -> the device, with its new size
+                 else: look at features and holders, write the record, map, note our client
+    disconnect   unmap, remove note and record
+
+Invariant: an image is open for writing on one machine only, unless its volume was
+made for many. What was mapped before this process was killed is found by its
+record, and a mapping whose daemon died is buried before a new one is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast.backends import errors
+from holdfast.backends.protocol import Connected, Finding, MountSource, NodeInfo, VolumeHandle
+from holdfast.backends.rbd import (
+    choosing,
+    credentials,
+    exclusive,
+    fencing,
+    ids,
+    nodechecks,
+    nodeids,
+    usage,
+)
+from holdfast.backends.rbd.clusters import Clusters
+from holdfast.backends.rbd.connections import Access
+from holdfast.backends.rbd.ids import ImageId
+from holdfast.backends.rbd.mappers import Mapper, Target
+from holdfast.backends.rbd.mappers.krbd import KernelMapper
+from holdfast.backends.rbd.mappers.nbd import NbdMapper
+from holdfast.backends.rbd.mappers.qemu import QemuMapper
+from holdfast.backends.rbd.maprecords import MappedImage, MapRecords
+from holdfast.backends.rbd.shelf import Shelf
+from holdfast.kit.locks import KeyedLocks
+
+THREADS = 8
+
+T = TypeVar("T")
+
+
+class RbdNodeSide:
+    """Images mapped on this machine. `directory` is its own and survives restarts."""
+
+    def __init__(
+        self,
+        instances: Mapping[str, Mapping[str, object]],
+        directory: Path,
+        *,
+        name: str = "",
+        mappers: Sequence[Mapper] | None = None,
+    ) -> None:
+        self._clusters = Clusters(instances, directory)
+        self._records = MapRecords(directory / "maps")
+        self._name = name or default_name(directory)
+        self._mappers = mappers or (KernelMapper(), NbdMapper(), QemuMapper())
+        self._locks = KeyedLocks()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rbd-node")
+        # Growing and unmapping are told no Secret; what mapping was told is kept, in memory.
+        self._accesses: dict[str, Access] = {}
+
+    async def connect(self, volume: VolumeHandle, context: Mapping[str, str]) -> Connected:
+        """Return the image's device, mapped now if it is not."""
+        async with self._locks.hold(volume.id):
+            record = await asyncio.to_thread(self._records.read, volume.id)
+            if record is not None:
+                found = await self._known(volume, record)
+                if found is not None:
+                    return found
+                await self._unmap(record)
+            return await self._map(volume)
+
+    async def disconnect(self, volume: VolumeHandle) -> None:
+        """Unmap the image. One that is not mapped is a success."""
+        async with self._locks.hold(volume.id):
+            record = await asyncio.to_thread(self._records.read, volume.id)
+            if record is None:
+                return
+            mapper, directory = self._mapper(record.mapper), self._records.directory(volume.id)
+            dead = await mapper.find(record.state, directory, 0) is None
+            await self._unmap(record)
+            if record.address:
+                await self._forget(volume, record, dead)
+            await asyncio.to_thread(self._records.remove, volume.id)
+            self._accesses.pop(volume.id, None)
+
+    async def describe(self) -> NodeInfo:
+        """Return the name under which this machine's use of images is noted."""
+        return NodeInfo(nodeids.of(self._name))
+
+    async def checks(self) -> Sequence[Finding]:
+        """Test bindings, mappers, features and monitors as this machine sees them."""
+        return await nodechecks.run(self._clusters, self._mappers)
+
+    async def close(self) -> None:
+        """Give up connections and threads; what is mapped stays mapped."""
+        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._clusters.close)
+
+    async def _known(self, volume: VolumeHandle, record: MappedImage) -> Connected | None:
+        """Return the device of a mapping that is alive, grown to the image's size."""
+        mapper = self._mapper(record.mapper)
+        directory = self._records.directory(volume.id)
+        found = await mapper.find(record.state, directory, 0)
+        if found is None or record.read_only or isinstance(found, MountSource):
+            return found
+        try:
+            size = await self._run(lambda: self._size(volume, record.address))
+        except (errors.Unauthorized, errors.Unavailable):
+            # Without a key or a cluster the size stays; the mapping itself goes on.
+            return found
+        if size is None:
+            return None
+        return found if size <= found.size else await mapper.find(record.state, directory, size)
+
+    async def _map(self, volume: VolumeHandle) -> Connected:
+        image, access = await self._run(lambda: self._reached(volume))
+        found_features, fsid = await self._run(lambda: self._look(image, access))
+        choice = await choosing.choose(self._mappers, found_features, image.spec, volume.context)
+        shared = volume.read_only or volume.context.get("shared") == "true"
+        async with self._claimed(image, access, shared) as before:
+            if choice.take_off:
+                await self._run(lambda: self._take_off(image, access, choice.take_off))
+            target = _target(volume, image, access, fsid)
+            directory = await asyncio.to_thread(self._records.prepare, volume.id)
+            state = choice.mapper.plan(target, directory)
+            record = MappedImage(volume.id, image.spec, choice.mapper.name, volume.read_only, state)
+            await asyncio.to_thread(self._records.write, record)
+            connected = await choice.mapper.map(target, state, directory)
+            self._accesses[volume.id] = access
+            if not volume.read_only:
+                address = await self._run(lambda: self._register(image, access, before))
+                record = replace(record, address=address)
+                await asyncio.to_thread(self._records.write, record)
+        return connected
+
+    @contextlib.asynccontextmanager
+    async def _claimed(
+        self, image: ImageId, access: Access, shared: bool
+    ) -> AsyncIterator[set[str]]:
+        """Hold the claim of an image; gives the addresses that have it open already."""
+        stack = contextlib.ExitStack()
+
+        def enter() -> set[str]:
+            shelf = stack.enter_context(self._shelf(image, access))
+            fencing.refuse_fenced(shelf, self._name)
+            if not shared:
+                stack.enter_context(exclusive.claimed(shelf, image.image, self._name))
+                exclusive.refuse_held(shelf, image.image, self._name)
+            return {user.address for user in usage.users(shelf, image.image)}
+
+        try:
+            yield await self._run(enter)
+        finally:
+            await self._run(stack.close)
+
+    def _look(self, image: ImageId, access: Access) -> tuple[int, str]:
+        with self._shelf(image, access) as shelf, shelf.opened(image.image) as handle:
+            return int(handle.features()), str(shelf.connection.rados.get_fsid())
+
+    def _take_off(self, image: ImageId, access: Access, names: Sequence[str]) -> None:
+        with self._shelf(image, access) as shelf:
+            choosing.take_off(shelf, image.image, names)
+
+    def _register(self, image: ImageId, access: Access, before: set[str]) -> str:
+        with self._shelf(image, access) as shelf:
+            return exclusive.register(shelf, image.image, self._name, before)
+
+    def _size(self, volume: VolumeHandle, address: str) -> int | None:
+        """Return the image's size, or None when our client was fenced and can do nothing."""
+        image, access = self._reached(volume)
+        with self._shelf(image, access) as shelf:
+            watching = {user.address for user in usage.users(shelf, image.image)}
+            lost = bool(address) and address not in watching
+            if lost and fencing.is_blocklisted(shelf.connection, address):
+                return None
+            with shelf.opened(image.image) as handle:
+                return int(handle.size())
+
+    async def _unmap(self, record: MappedImage) -> None:
+        directory = self._records.directory(record.volume)
+        await self._mapper(record.mapper).unmap(record.state, directory)
+
+    async def _forget(self, volume: VolumeHandle, record: MappedImage, dead: bool) -> None:
+        def work() -> None:
+            image, access = self._reached(volume)
+            with self._shelf(image, access) as shelf:
+                if dead:
+                    exclusive.bury(shelf, image.image, record.address)
+                else:
+                    usage.forget(shelf, image.image, record.address)
+
+        # A note that stays names an address: nobody's, or one that the next mapping buries.
+        with contextlib.suppress(errors.BackendError):
+            await self._run(work)
+
+    def _reached(self, volume: VolumeHandle) -> tuple[ImageId, Access]:
+        """Return which image a volume is and the access to it. Raises NotFound, Unauthorized."""
+        parsed = ids.parse(volume.id)
+        if parsed is None:
+            raise errors.NotFound(f'"{volume.id}" is no Ceph volume')
+        image = self._clusters.resolve(parsed, volume.secrets)
+        instance = self._clusters.find(image.cluster)
+        given = volume.context.get("monitors", "")
+        monitors = ids.split_monitors(given or ("" if instance else image.cluster))
+        if not monitors and instance is not None:
+            monitors = instance.monitors
+        user = volume.context.get("user", "")
+        found = credentials.of(volume.secrets, user, f"the Secret of {image.spec}")
+        if found is None and volume.id in self._accesses:
+            return image, self._accesses[volume.id]
+        if found is None and instance is not None:
+            found = instance.credentials()
+        if found is None:
+            found = _keyring(volume, user)
+        return image, Access(monitors, found.user or user or "admin", found.key)
+
+    @contextlib.contextmanager
+    def _shelf(self, image: ImageId, access: Access) -> Iterator[Shelf]:
+        with self._clusters.connections.using(access) as connection:
+            yield Shelf(connection, image.cluster, image.pool, image.namespace)
+
+    def _mapper(self, name: str) -> Mapper:
+        return next(each for each in self._mappers if each.name == name)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def default_name(directory: Path) -> str:
+    """Return a name for this machine, from the host's and from the node it plays.
+
+    A node's directory is NODE/backends/rbd; several nodes on one machine differ in it.
+    """
+    host = socket.gethostname()
+    node = directory.absolute().parents[1].name
+    return node if node in (host, "") else f"{node}.{host}"
+
+
+def _target(volume: VolumeHandle, image: ImageId, access: Access, fsid: str) -> Target:
+    return Target(
+        image=image,
+        monitors=access.monitors,
+        user=access.user,
+        key=access.key,
+        fsid=fsid,
+        read_only=volume.read_only,
+        map_options=volume.context.get("mapOptions", ""),
+        unmap_options=volume.context.get("unmapOptions", ""),
+    )
+
+
+def _keyring(volume: VolumeHandle, user: str) -> credentials.Credentials:
+    """Read the keyring that a static volume names, which has to be on this machine."""
+    path = volume.context.get("keyring", "")
+    if not path:
+        raise errors.Unauthorized(
+            "no key for Ceph: the volume names no Secret for the node",
+            volume.id,
+            "name it in the class (csi.storage.k8s.io/node-stage-secret-name), or set key_file",
+        )
+    if not Path(path).exists():
+        raise errors.Unauthorized(
+            f"no key for Ceph: the volume names no Secret, and there is no keyring {path} here",
+            volume.id,
+            "add secretRef to the PersistentVolume's rbd source, "
+            f"or put the keyring of client.{user or 'admin'} there, mode 600",
+        )
+    return credentials.of_file(Path(path), user)
