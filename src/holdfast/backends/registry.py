@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.backends.cinder import legacy as cinder_legacy
 from holdfast.backends.local import legacy as local_legacy
 from holdfast.backends.names import Provisioner, Source, csi_handle
 from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
@@ -32,10 +33,25 @@ def _open_local_node(instances: Instances, directory: Path) -> NodeSide:
     return LocalNodeSide()
 
 
-# Backends of storage systems on the network; the local backend is opened for each node.
-BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {}
+def _open_cinder(instances: Instances, directory: Path) -> Backend:
+    from holdfast.backends.cinder.backend import CinderBackend
 
-NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {"local": _open_local_node}
+    return CinderBackend(instances, directory)
+
+
+def _open_cinder_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.cinder.node_side import CinderNodeSide
+
+    return CinderNodeSide(instances, directory)
+
+
+# Backends of storage systems on the network; the local backend is opened for each node.
+BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {"cinder": _open_cinder}
+
+NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {
+    "cinder": _open_cinder_node,
+    "local": _open_local_node,
+}
 
 PROVISIONERS: Mapping[str, Provisioner] = {
     entry.name: entry
@@ -47,17 +63,23 @@ PROVISIONERS: Mapping[str, Provisioner] = {
             local_legacy.pv_source,
             {"layout": "directory"},
         ),
+        *cinder_legacy.PROVISIONERS,
     )
 }
 
 # CSI driver name: backend.
-DRIVERS: Mapping[str, str] = {local_legacy.PROVISIONER: "local"}
+DRIVERS: Mapping[str, str] = {
+    cinder_legacy.DRIVER: "cinder",
+    cinder_legacy.NATIVE: "cinder",
+    local_legacy.PROVISIONER: "local",
+}
 
 # Backends that have to attach a volume before a node can use it. Every CSI driver's CSIDriver
 # says so, and it has to be known without opening the backend.
 ATTACHING: frozenset[str] = frozenset({"cinder", "vsphere"})
 
 SOURCES: Mapping[str, Source] = {
+    "cinder": cinder_legacy.SOURCE,
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
 }

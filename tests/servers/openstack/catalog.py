@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,15 @@ def _auth(ports: Ports, user: str, password: str, project: str) -> dict[str, str
 def connected(ports: Ports, *, admin: bool = True) -> Iterator[Any]:
     """Connect as the administrator, or as the user of project kubernetes."""
     who = ("admin", ADMIN_PASSWORD, "admin") if admin else ("k8s", USER_PASSWORD, "kubernetes")
-    connection = openstack.connect(
-        load_yaml_config=False,
-        load_envvars=False,
-        auth=_auth(ports, *who),
-        region_name=REGION,
-    )
+    with warnings.catch_warnings():
+        # The library warns of its own statistics, which nobody asked for.
+        warnings.simplefilter("ignore")
+        connection = openstack.connect(
+            load_yaml_config=False,
+            load_envvars=False,
+            auth=_auth(ports, *who),
+            region_name=REGION,
+        )
     try:
         yield connection
     finally:
@@ -119,3 +123,25 @@ def _endpoints(identity: Any, ports: Ports, nova: bool) -> None:
             identity.create_endpoint(
                 service_id=service.id, interface=interface, url=url, region_id=REGION
             )
+
+
+def set_quota(ports: Ports, **limits: int) -> None:
+    """Set what project kubernetes may have of volumes, gigabytes and snapshots."""
+    with connected(ports) as connection:
+        project = connection.identity.find_project("kubernetes")
+        connection.block_storage.update_quota_set(project.id, **limits)
+
+
+def write_admin_conf(ports: Ports, path: Path) -> None:
+    """Write a cloud.conf of an administrator who works in project kubernetes."""
+    with connected(ports) as connection:
+        identity = connection.identity
+        project = identity.find_project("kubernetes")
+        if identity.find_user("operator") is None:
+            admin = identity.find_role("admin")
+            member = identity.find_role("member")
+            _user(identity, "operator", USER_PASSWORD, project, admin, member)
+    path.write_text(
+        f"[Global]\nauth-url={ports.auth_url}\nusername=operator\npassword={USER_PASSWORD}\n"
+        f"domain-name=Default\ntenant-id={project.id}\nregion={REGION}\n"
+    )

@@ -113,7 +113,9 @@ class FileDriver(driver.VolumeDriver):
 
     def _update_volume_stats(self):
         capacity = self.configuration.file_capacity_gb
-        sizes = [os.stat(os.path.join(self.directory, f)).st_size for f in os.listdir(self.directory)]
+        sizes = [
+            os.stat(os.path.join(self.directory, f)).st_size for f in os.listdir(self.directory)
+        ]
         used = sum(sizes) // GIB
         name = self.configuration.safe_get("volume_backend_name")
         pool = {

@@ -31,7 +31,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         try:
-            answer = urllib.request.urlopen(urllib.request.Request(url + self.path, headers=HEADERS))
+            answer = urllib.request.urlopen(
+                urllib.request.Request(url + self.path, headers=HEADERS)
+            )
         except urllib.error.HTTPError as error:
             answer = error
         body = answer.read()
