@@ -11,6 +11,17 @@ from holdfast.backends.cinder.backend import CinderBackend
 from servers.openstack import catalog, cloud, guests
 
 
+# openstacksdk's resources, which the tests use, warn of how openstacksdk itself uses them.
+_OWN_WARNINGS = pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let openstacksdk warn of itself in the tests of this directory."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(_OWN_WARNINGS)
+
+
 @pytest.fixture(scope="session")
 def openstack_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cloud.Cloud]:
     """Keystone, Cinder, Placement and Nova, with volume types and a roomy quota."""
