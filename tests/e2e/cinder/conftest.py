@@ -10,9 +10,8 @@ import pytest
 from holdfast.backends.cinder.backend import CinderBackend
 from servers.openstack import catalog, cloud, guests
 
-
 # openstacksdk's resources, which the tests use, warn of how openstacksdk itself uses them.
-_OWN_WARNINGS = pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning")
+_OWN_WARNINGS = pytest.mark.filterwarnings("ignore::openstack.warnings._RemovedInSDKWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

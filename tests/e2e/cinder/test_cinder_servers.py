@@ -22,7 +22,7 @@ from servers.openstack.cloud import NOVA, Cloud
 from servers.openstack.configuration import MOST_DISKS
 from servers.openstack.guests import Guests
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(400)]
 
 GIB = 1 << 30
 

@@ -17,7 +17,7 @@ from holdfast.backends.protocol import VolumeRequest, VolumeSource
 from servers.openstack import catalog
 from servers.openstack.cloud import CINDER, KEYSTONE, Cloud
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(400)]
 
 GIB = 1 << 30
 

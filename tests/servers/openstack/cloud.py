@@ -117,7 +117,7 @@ class Cloud:
 
     def ready(self, name: str) -> None:
         """Wait until a service answers over HTTP."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         port = getattr(self.ports, name)
         while not _answers(port):
             if self._processes[name].poll() is not None or time.monotonic() > deadline:
@@ -223,7 +223,7 @@ class Cloud:
             ]
         running = {name: self._manage(name, each) for name, each in lines.items()}
         for name, process in running.items():
-            if process.wait(120) != 0:
+            if process.wait(240) != 0:
                 log = (self.directory / "log" / f"init-{name}.log").read_text(errors="replace")
                 raise Failed(f"the database of {name} could not be made:\n{log[-2000:]}")
 

@@ -103,6 +103,11 @@ class Endpoint:
         with self._translated("identity"):
             return str(self._opened().config.auth["auth_url"])
 
+    def region(self) -> str:
+        """Return the region the settings choose; '' where they choose none."""
+        with self._translated("identity"):
+            return str(self._opened().config.get_region_name() or "")
+
     def close(self) -> None:
         """Close the connections; nothing may be asked afterwards."""
         with self._lock:

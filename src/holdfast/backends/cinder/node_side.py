@@ -24,6 +24,9 @@ from holdfast.backends.cinder.settings import MOST_VOLUMES, Instance
 from holdfast.backends.protocol import Connected, Device, Finding, NodeInfo, VolumeHandle
 
 WAIT_SECONDS = 20.0
+# A link with this name in the node's own directory leads to the files of the machine that the
+# node plays, where one machine plays several.
+PLAYED = "root"
 # QEMU's virtio bus gives each disk a PCI slot; the kernel's names end at vdz.
 _SLOTS = {"vd": 26, "xvd": 26, "hd": 4}
 
@@ -36,6 +39,7 @@ class CinderNodeSide:
 
     def __init__(self, instances: Mapping[str, Mapping[str, object]], directory: Path) -> None:
         self._instances = settings.instances(instances)
+        self._played = directory / PLAYED
         self._clouds = Clouds(instances)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cinder-disks")
 
@@ -66,6 +70,8 @@ class CinderNodeSide:
 
     async def describe(self) -> NodeInfo:
         """Return the server's id, zone and the number of volumes it takes. Raises NotFound."""
+        if not self._clouds.all():
+            raise errors.NotFound("no OpenStack cloud is configured", "", settings.HOW)
         cloud = self._first()
         if await self._by_cinder(cloud):
             return NodeInfo(platform.node())
@@ -89,11 +95,13 @@ class CinderNodeSide:
     def _root(self, volume: VolumeHandle) -> Path:
         name = volume.id.rpartition("/")[0] or self._clouds.default
         instance = self._instances.get(name)
-        return instance.root if instance else Path("/")
+        return self._seen(instance) if instance else Path("/")
 
-    @staticmethod
-    def _machine(instance: Instance) -> Machine:
-        return Machine(instance.root, instance.metadata_url)
+    def _seen(self, instance: Instance) -> Path:
+        return self._played if self._played.exists() else instance.root
+
+    def _machine(self, instance: Instance) -> Machine:
+        return Machine(self._seen(instance), instance.metadata_url)
 
     async def _by_cinder(self, cloud: Cloud) -> bool:
         if cloud.instance.attach:
