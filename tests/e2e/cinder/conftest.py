@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from holdfast.backends import mountinfo
 from holdfast.backends.cinder.backend import CinderBackend
 from servers.openstack import catalog, cloud, guests
 
@@ -74,3 +76,11 @@ def admin_backend(
     conf = openstack_cloud.directory / "admin-cloud.conf"
     catalog.write_admin_conf(openstack_cloud.ports, conf)
     return new_backend(cloud_conf=str(conf))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[Path]:
+    """A directory to mount in; what a failed test left mounted there is unmounted."""
+    yield tmp_path
+    for mount in reversed(mountinfo.beneath(tmp_path)):
+        subprocess.run(["umount", "--lazy", mount.point], check=False)

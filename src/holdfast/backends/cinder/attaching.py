@@ -29,6 +29,8 @@ from holdfast.backends.cinder.records import Record
 SETTLE_SECONDS = 20.0
 ATTACH_SECONDS = 60.0
 DETACH_SECONDS = 60.0
+# Nova asks for it before it shares a volume.
+_SHARED_VERSION = "2.60"
 _PASSING = frozenset({"attaching", "detaching", "reserved", "creating", "downloading", "extending"})
 
 
@@ -107,8 +109,9 @@ class NovaAttaching:
             )
         body = {"volumeAttachment": {"volumeId": id}}
         path = f"/servers/{server}/os-volume_attachments"
+        version = _SHARED_VERSION if found.get("multiattach") else ""
         try:
-            await self._cloud.request("compute", "POST", path, body)
+            await self._cloud.request("compute", "POST", path, body, version=version)
         except errors.Invalid as error:
             # Nova says 400 for a volume that another request has just taken.
             raise errors.Conflict(error.what, error.where, "tried again later") from error
