@@ -26,6 +26,8 @@ from holdfast.backends.cinder.settings import CloudSettings, Instance
 
 # As many connections to one service as the HTTP library keeps open.
 THREADS = 10
+# How long a file that was looked at counts as unchanged, unless a login is refused.
+LOOK_SECONDS = 1.0
 CLOUD_KEY, CONF_KEY = "cloud", "cloud.conf"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -43,8 +45,10 @@ class Cloud:
         self._calls = calls
         self._lock = asyncio.Lock()
         self._stamp: tuple[object, ...] = ()
+        self._looked = float("-inf")
         self._settings: CloudSettings | None = None
         self._endpoint: Endpoint | None = None
+        self._retired: list[Endpoint] = []
 
     async def request(
         self,
@@ -68,6 +72,7 @@ class Cloud:
         except errors.Unauthorized:
             if settings.stamp(self.instance) == self._stamp:
                 raise
+        self._looked = float("-inf")
         return await self._again(ask)
 
     async def settings(self) -> CloudSettings:
@@ -77,25 +82,31 @@ class Cloud:
         return self._settings
 
     async def close(self) -> None:
-        """Close the connection."""
-        if self._endpoint is not None:
-            await self._in_thread(self._endpoint.close)
-            self._endpoint = None
+        """Close the connection, and those it replaced."""
+        for each in (*self._retired, self._endpoint):
+            if each is not None:
+                await self._in_thread(each.close)
+        self._retired.clear()
+        self._endpoint = None
 
     async def _again(self, ask: Callable[[Endpoint], T]) -> T:
         endpoint = await self._current()
         return await self._in_thread(lambda: ask(endpoint))
 
     async def _current(self) -> Endpoint:
+        now = asyncio.get_running_loop().time()
+        if self._endpoint is not None and now - self._looked < LOOK_SECONDS:
+            return self._endpoint
         async with self._lock:
+            self._looked = now
             stamp = await self._in_thread(lambda: settings.stamp(self.instance))
             if self._endpoint is None or stamp != self._stamp:
-                old = self._endpoint
                 read = await self._in_thread(lambda: settings.load(self.instance))
+                if self._endpoint is not None:
+                    # Others may still be waiting for an answer on it.
+                    self._retired.append(self._endpoint)
                 self._settings, self._stamp = read, stamp
                 self._endpoint = Endpoint(read, self.instance.where, self._calls)
-                if old is not None:
-                    await self._in_thread(old.close)
             return self._endpoint
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
