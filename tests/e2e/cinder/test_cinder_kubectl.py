@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,48 +28,11 @@ FIRST, SECOND = machine.NODE, f"{machine.NODE}-2"
 GIB = 1 << 30
 PATIENCE = "[nodes]\ngrace_seconds = 2\ntoleration_seconds = 2\n"
 
-CLASS_AND_CLAIM = """
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata:
-  name: csi-sc-cinderplugin
-provisioner: cinder.csi.openstack.org
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata:
-  name: csi-pvc-cinderplugin
-spec:
-  accessModes:
-  - ReadWriteOnce
-  resources:
-    requests:
-      storage: 1Gi
-  storageClassName: csi-sc-cinderplugin
-"""
-
-POD = """
-apiVersion: v1
-kind: Pod
-metadata:
-  name: nginx
-spec:
-  containers:
-  - image: nginx:alpine
-    imagePullPolicy: IfNotPresent
-    name: nginx
-    ports:
-    - containerPort: 80
-      protocol: TCP
-    volumeMounts:
-      - mountPath: /var/lib/www/html
-        name: csi-data-cinderplugin
-  volumes:
-  - name: csi-data-cinderplugin
-    persistentVolumeClaim:
-      claimName: csi-pvc-cinderplugin
-      readOnly: false
-"""
+EXAMPLE = Path(__file__).parents[3] / "examples/10-openstack-cinder"
+CLASS_AND_CLAIM = "---\n".join(
+    (EXAMPLE / name).read_text() for name in ("class.yaml", "claim.yaml")
+)
+POD = (EXAMPLE / "pod.yaml").read_text()
 
 
 @pytest.fixture
@@ -108,7 +72,26 @@ def clear(site: machine.Machine) -> None:
     """Delete all claims and pods, so that the cloud is empty for the next test."""
     for kind in ("deployments", "pods", "pvc"):
         site.kubectl("delete", kind, "--all", "--wait=false", "--now", check=False)
+    # Static volumes stay when their claims go.
+    for each in site.all("pv"):
+        if each["metadata"]["name"].startswith("static-"):
+            site.kubectl("delete", "pv", each["metadata"]["name"], "--wait=false", check=False)
     machine.eventually(lambda: not site.all("pv"), 90, "all volumes are gone")
+
+
+def await_free(cloud: Cloud, id: str) -> None:
+    """Wait until a volume is attached nowhere."""
+    with catalog.connected(cloud.ports, admin=False) as member:
+        machine.eventually(
+            lambda: member.block_storage.get_volume(id).status == "available", 60, "it is free"
+        )
+
+
+def run(site: machine.Machine, pod: dict[str, Any]) -> Path:
+    """Create a pod and give its volume, with the patience that servers need."""
+    site.apply(pod)
+    site.wait_for_phase("pod", pod["metadata"]["name"], "Running", 90)
+    return site.mount_of(pod["metadata"]["name"], site.volume_of(pod))
 
 
 def cinder_volumes(cloud: Cloud, prefix: str = "pvc-") -> dict[str, Any]:
@@ -155,6 +138,13 @@ def test_the_guide_works_as_it_is_printed(
     inside = site.mount_of("nginx", name)
     assert [path.name for path in inside.iterdir()] == ["lost+found"]
 
+    listed = site.holdfast("volumes").stdout
+    line = next(each for each in listed.splitlines() if handle in each)
+    assert name in line and "csi-pvc-cinderplugin" in line and FIRST in line
+    checked = site.holdfast("check", "openstack")
+    assert checked.returncode == 0, checked.stdout
+    assert "disk links" in checked.stdout and "quota" in checked.stdout
+
     # A pod that is deleted and made anew gets the same volume with what was in it.
     (inside / "index.html").write_text("kept")
     site.kubectl("delete", "pod", "nginx", "--now")
@@ -181,11 +171,13 @@ def test_the_old_plug_ins_class_and_static_volumes_work(
     assert volume is not None
     id = volume["spec"]["cinder"]["volumeID"]
     assert volume["spec"]["cinder"]["fsType"] == "ext4"
-    inside = site.run_pod(manifests.pod("one", "old"))
+    inside = run(site, manifests.pod("one", "old"))
     (inside / "note").write_text("kept")
     site.kubectl("delete", "pod", "one", "--now")
     site.kubectl("patch", "pv", volume["metadata"]["name"], "--type=merge", "-p", RETAIN)
     site.kubectl("delete", "pvc", "old")
+    site.kubectl("delete", "pv", volume["metadata"]["name"])
+    await_free(openstack_cloud, id)
 
     # What the administrator knows of it is its id in Cinder.
     for kind, source in (
@@ -205,17 +197,17 @@ def test_the_old_plug_ins_class_and_static_volumes_work(
             },
         }
         asked = manifests.claim(kind, "1Gi", storage_class="", volumeName=f"static-{kind}")
-        inside = site.run_pod(manifests.pod(f"with-{kind}", kind), static, asked)
+        site.apply(static, asked)
+        site.wait_for_phase("pvc", kind, "Bound", 60)
+        inside = run(site, manifests.pod(f"with-{kind}", kind))
         assert (inside / "note").read_text() == "kept"
         site.kubectl("delete", "pod", f"with-{kind}", "--now")
         site.wait_until_gone("pod", f"with-{kind}", 60)
         site.kubectl("delete", "pvc", kind)
         site.kubectl("delete", "pv", f"static-{kind}")
-    site.kubectl("delete", "pv", volume["metadata"]["name"])
+        # Two PersistentVolumes of one volume must not be in use at a time.
+        await_free(openstack_cloud, id)
     with catalog.connected(openstack_cloud.ports, admin=False) as member:
-        machine.eventually(
-            lambda: member.block_storage.get_volume(id).status == "available", 60, "it is free"
-        )
         member.block_storage.delete_volume(id)
 
 

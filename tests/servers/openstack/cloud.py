@@ -80,7 +80,7 @@ class Cloud:
         """Stop everything, unmount nothing, and give back the volumes' loop devices."""
         for name in reversed(list(self._processes)):
             self.kill_service(name, signal.SIGTERM)
-        self._release_loops()
+        self.release_loops()
 
     def restart(self, *names: str) -> None:
         """Start services again and wait until they answer."""
@@ -241,13 +241,14 @@ class Cloud:
         process.stdin.close()
         return process
 
-    def _release_loops(self) -> None:
+    def release_loops(self, part: str = "") -> None:
+        """Give back the loop devices of files of ours whose names hold `part`."""
         listed = subprocess.run(
             ["losetup", "-n", "-O", "NAME,BACK-FILE"], capture_output=True, text=True, check=True
         )
         for line in listed.stdout.splitlines():
             device, _, backing = line.partition(" ")
-            if backing.strip().startswith(f"{self.directory}/"):
+            if backing.strip().startswith(f"{self.directory}/") and part in backing:
                 subprocess.run(["losetup", "-d", device], check=False)
 
 

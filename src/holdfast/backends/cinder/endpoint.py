@@ -157,10 +157,10 @@ class Endpoint:
             ) from error
         try:
             yield
-        except auth_errors.http.Unauthorized as error:
-            raise faults.of_answer(
-                401, {"message": _first_line(error)}, self._name("identity")
-            ) from error
+        except (auth_errors.http.Unauthorized, auth_errors.http.NotFound) as error:
+            # Only the login itself raises these; 404 is an application credential taken back.
+            said = {"message": _first_line(error)}
+            raise faults.of_answer(401, said, self._name("identity")) from error
         except auth_errors.MissingRequiredOptions as error:
             raise errors.Invalid(_first_line(error), self._where) from error
         except (auth_errors.EndpointNotFound, sdk_errors.EndpointNotFound) as error:
