@@ -44,7 +44,8 @@ def new_site(
 
     def start(nodes: int = 1, settings: str = "") -> machine.Machine:
         site = new_machine()
-        configuration = f'[cinder.default]\ncloud_conf = "{openstack_cloud.cloud_conf}"\n'
+        configuration = f'[node]\nname = "{FIRST}"\n'
+        configuration += f'[cinder.default]\ncloud_conf = "{openstack_cloud.cloud_conf}"\n'
         site.data_dir.mkdir(mode=0o700)
         (site.data_dir / "holdfast.toml").write_text(configuration + settings)
         for name in (FIRST, SECOND)[:nodes]:
@@ -214,7 +215,7 @@ def test_the_old_plug_ins_class_and_static_volumes_work(
 RETAIN = json.dumps({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})
 
 
-def test_a_lost_node_keeps_its_volume_until_an_operator_says_that_it_is_off(
+def test_a_lost_node_keeps_its_volume_until_nova_says_that_its_server_is_off(
     new_site: Callable[..., machine.Machine], openstack_cloud: Cloud, servers: Guests
 ) -> None:
     site = new_site(2, PATIENCE)
@@ -244,14 +245,12 @@ def test_a_lost_node_keeps_its_volume_until_an_operator_says_that_it_is_off(
 
     servers.stop(lost)
     site.node("stop", lost)
-    taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-    site.kubectl("taint", "nodes", lost, taint)
+    # Nova says that it is off, which is enough.
     machine.eventually(lambda: running_pod(site, other), 90, "the pod runs on the other node")
     attached = cinder_volumes(openstack_cloud)[name].attachments
     assert [each["server_id"] for each in attached] == [servers.boot(other)]
     servers.start(lost)
     site.node("start", lost)
-    site.kubectl("taint", "nodes", lost, taint.split("=")[0] + "-")
 
 
 def test_a_claim_says_why_it_waits_and_goes_on_when_the_cause_is_gone(
