@@ -50,9 +50,11 @@ class Instance:
 
 
 @contextmanager
-def instance() -> Iterator[Instance]:
-    """Start one, stop it at the end and remove all it made."""
+def instance(settings: str = "") -> Iterator[Instance]:
+    """Start one with a `holdfast.toml`, stop it at the end and remove all it made."""
     directory = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
+    if settings:
+        (directory / "holdfast.toml").write_text(settings)
     started = time.monotonic()
     process = subprocess.Popen(
         [*_UP, "--data-dir", str(directory)],

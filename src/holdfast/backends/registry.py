@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.backends.cinder import legacy as cinder_legacy
 from holdfast.backends.local import legacy as local_legacy
 from holdfast.backends.names import Provisioner, Source, csi_handle
 from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
@@ -45,10 +46,26 @@ def _open_rbd_node(instances: Instances, directory: Path) -> NodeSide:
     return RbdNodeSide(instances, directory)
 
 
+def _open_cinder(instances: Instances, directory: Path) -> Backend:
+    from holdfast.backends.cinder.backend import CinderBackend
+
+    return CinderBackend(instances, directory)
+
+
+def _open_cinder_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.cinder.node_side import CinderNodeSide
+
+    return CinderNodeSide(instances, directory)
+
+
 # Backends of storage systems on the network; the local backend is opened for each node.
-BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {"rbd": _open_rbd}
+BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {
+    "cinder": _open_cinder,
+    "rbd": _open_rbd,
+}
 
 NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {
+    "cinder": _open_cinder_node,
     "local": _open_local_node,
     "rbd": _open_rbd_node,
 }
@@ -64,11 +81,14 @@ PROVISIONERS: Mapping[str, Provisioner] = {
             {"layout": "directory"},
         ),
         *rbd_legacy.PROVISIONERS,
+        *cinder_legacy.PROVISIONERS,
     )
 }
 
 # CSI driver name: backend.
 DRIVERS: Mapping[str, str] = {
+    cinder_legacy.DRIVER: "cinder",
+    cinder_legacy.NATIVE: "cinder",
     local_legacy.PROVISIONER: "local",
     rbd_legacy.DRIVER: "rbd",
     rbd_legacy.CSI_DRIVER: "rbd",
@@ -79,6 +99,7 @@ DRIVERS: Mapping[str, str] = {
 ATTACHING: frozenset[str] = frozenset({"cinder", "rbd", "vsphere"})
 
 SOURCES: Mapping[str, Source] = {
+    "cinder": cinder_legacy.SOURCE,
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
     "rbd": rbd_legacy.SOURCE,

@@ -293,3 +293,22 @@ async def test_a_driver_that_needs_no_attaching_gets_no_attachment(
     await cluster.told("p", "FailedMount", "is not attached to node-1")
     name = await attachment(cluster, claim, NODE)
     assert await cluster.find(kinds.VOLUME_ATTACHMENT, name) is None
+
+
+async def test_a_volume_that_is_deleted_while_it_is_detached_goes(
+    cluster: Cluster, storage: Storage
+) -> None:
+    claim = await cluster.bound("data", "c", "1Mi")
+    volume = claim["spec"]["volumeName"]
+    await cluster.run_pod("p", "data")
+    keep = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
+    await cluster.client.patch(kinds.VOLUME, volume, keep)
+    held = storage.hold("detach")
+    await cluster.stop_pod("p")
+    await cluster.client.delete(kinds.CLAIM, "data", "default")
+    await cluster.until(kinds.VOLUME, volume, lambda o: o["status"]["phase"] == "Released")
+    await cluster.client.delete(kinds.VOLUME, volume)
+    # Nothing else holds it any more, so nothing else will wake whoever lets it go.
+    await cluster.until(kinds.VOLUME, volume, lambda o: o["metadata"]["finalizers"] == [FINALIZER])
+    held.set()
+    await cluster.gone(kinds.VOLUME, volume)

@@ -65,6 +65,10 @@ class AttachmentServer:
             deleted = "deletionTimestamp" in new["metadata"]
             if deleted and "deletionTimestamp" not in old["metadata"]:
                 self._pauses.pop(new["metadata"]["name"], None)
+        if new is None:
+            # Its volume may have been told to go while it was being detached.
+            name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
+            self._volume_changed(None, self._volumes.get(name))
         self.loop.enqueue(obj["metadata"]["name"])
 
     def _volume_changed(self, old: Object | None, new: Object | None) -> None:
