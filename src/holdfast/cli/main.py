@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "volumes": ("holdfast.cli.volumes", "Show each claim's volume, where it is, and orphans."),
     "check": ("holdfast.cli.check", "Check storage systems, this machine, classes and secrets."),
     "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
+    "controller": ("holdfast.cli.controller", "Serve a real cluster's claims."),
     "csi": ("holdfast.cli.csi", "Serve a CSI driver on a socket."),
     "heketi": ("holdfast.cli.heketi", "Manage GlusterFS clusters through Heketi's REST API."),
     "heketi-cli": ("holdfast.cli.heketi_cli", "The client of Heketi, command for command."),
@@ -99,14 +100,17 @@ def _unknown_command(name: str) -> str:
 def _explain(error: BaseException) -> str | None:
     """Give the text of an error the user can act on, None for a defect."""
     from holdfast.backends import errors as backend_errors
-    from holdfast.server import address, config, kubeconfig, machines, pki, rundir
+    from holdfast.runtime import access
+    from holdfast.server import address, cluster, config, kubeconfig, machines, pki, rundir
     from holdfast.store import errors as store_errors
 
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     families = (
         terminal.CommandError,
+        access.AccessError,
         address.AddressError,
+        cluster.ClusterError,
         config.ConfigError,
         kubeconfig.KubeconfigError,
         machines.NodesError,

@@ -7,7 +7,7 @@ their CSI name. Any other name is an external provisioner's, ours or a stranger'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,10 +31,16 @@ MIGRATED = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A provisioner name and the backend behind it, or what opens that when it is needed."""
+    """A provisioner name and the backend behind it, or what opens that when it is needed.
+
+    `csi_driver` is the driver under which its volumes are written on a cluster, whatever the
+    name: there the in-tree plug-ins are gone, and a volume that says it was made by one would be
+    marked Failed. It is empty on the embedded API, which has them all.
+    """
 
     name: Provisioner
     storage: Backend | Callable[[], Backend]
+    csi_driver: str = ""
 
     @property
     def backend(self) -> Backend:
@@ -44,27 +50,38 @@ class Served:
     @property
     def in_tree(self) -> bool:
         """Whether Kubernetes serves the name by a plug-in of its own, and not through CSI."""
+        if self.csi_driver:
+            return False
         return self.name.name.startswith(IN_TREE) and self.name.name not in MIGRATED
 
     @property
     def driver(self) -> str:
         """The name under which a CSI driver answers for it; its own outside the tree."""
-        return MIGRATED.get(self.name.name, self.name.name)
+        return self.csi_driver or MIGRATED.get(self.name.name, self.name.name)
+
+    @property
+    def maker(self) -> str:
+        """What a volume is said to be provisioned by."""
+        return self.csi_driver or self.name.name
 
 
 class Provisioners:
     """The names served by this process.
 
     `drivers` are CSI drivers that attach volumes besides those that a served name stands for.
+    `by_class` are names that Kubernetes asks nobody to serve, though classes may have them: their
+    claims are found by their class.
     """
 
     def __init__(
         self,
         served: Mapping[str, Served],
         drivers: Mapping[str, Callable[[], Backend]] = MappingProxyType({}),
+        by_class: Collection[str] = (),
     ) -> None:
         self._served = dict(served)
         self._drivers = dict(drivers)
+        self.by_class = frozenset(by_class)
 
     def get(self, name: str) -> Served | None:
         """The backend behind a name."""
@@ -76,8 +93,8 @@ class Provisioners:
         They differ where Kubernetes translates an in-tree name: the class's own name says how its
         parameters are to be read and how its volumes are written.
         """
-        own = self._served.get(provisioner) if self.migrated(provisioner) == asked else None
-        return own or self._served.get(asked)
+        own = self._served.get(provisioner)
+        return own if own is not None and own.driver == asked else self._served.get(asked)
 
     def behind(self, driver: str) -> Backend | None:
         """The backend of a CSI driver, opened now if this is its first use."""

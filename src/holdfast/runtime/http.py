@@ -11,7 +11,7 @@ included.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -57,6 +57,7 @@ def _query(**values: str | int | None) -> dict[str, str | int]:
 class HttpClient:
     """See `client.Client`. Close it with `aclose`, or use it as an async context manager.
 
+    `token` is asked before each request when it is a function: tokens may be renewed.
     Raises `ValueError` for a token that cannot be sent in a header.
     """
 
@@ -64,7 +65,7 @@ class HttpClient:
         self,
         url: str,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         ca: ssl.SSLContext | None = None,
         socket: Path | None = None,
         timeout: float = 30.0,
@@ -73,11 +74,19 @@ class HttpClient:
             verify=ca if ca is not None else True, uds=str(socket) if socket else None
         )
         headers = {"Accept": "application/json", "User-Agent": "holdfast"}
-        if token:
+        hooks: dict[str, list[Callable[..., Any]]] = {}
+        if callable(token):
+            hooks["request"] = [_signing(token)]
+        elif token:
             headers["Authorization"] = f"Bearer {_sendable(token)}"
         self._server = _server(url, socket)
         self._http = httpx2.AsyncClient(
-            base_url=url, headers=headers, transport=transport, timeout=timeout, trust_env=False
+            base_url=url,
+            headers=headers,
+            transport=transport,
+            timeout=timeout,
+            trust_env=False,
+            event_hooks=hooks,
         )
 
     async def __aenter__(self) -> HttpClient:
@@ -220,6 +229,13 @@ async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
         for line in lines:
             if line:
                 yield line
+
+
+def _signing(token: Callable[[], str]) -> Callable[[httpx2.Request], Awaitable[None]]:
+    async def sign(request: httpx2.Request) -> None:
+        request.headers["Authorization"] = f"Bearer {_sendable(token())}"
+
+    return sign
 
 
 def _sendable(token: str) -> str:

@@ -27,6 +27,8 @@ Key = tuple[str, str]
 Handler = Callable[[Object | None, Object | None], None]
 KeysOf = Callable[[Object], Iterable[Hashable]]
 _EMPTY: dict[Key, Object] = {}
+# How often, in seconds, it is looked whether an optional kind is served by now.
+_ABSENT = 30.0
 # A watch that ends sooner than this, in seconds, and brought nothing, is a failure.
 _SHORT = 1.0
 
@@ -76,9 +78,10 @@ class _Index:
 class Informer:
     """See the module's text."""
 
-    def __init__(self, client: Client, kind: Kind) -> None:
+    def __init__(self, client: Client, kind: Kind, *, optional: bool = False) -> None:
         self._client = client
         self.kind = kind
+        self._optional = optional
         self._objects: dict[Key, Object] = {}
         self._indexes: dict[str, _Index] = {}
         self._handlers: tuple[Handler, ...] = ()
@@ -139,12 +142,29 @@ class Informer:
                 delay = self._backoff.next(self.kind)
                 log.debug("listing again", extra={"kind": self.kind.name, "error": str(error)})
             except (errors.StatusError, OSError) as error:
-                delay = self._backoff.next(self.kind)
-                log.warning(
-                    "list or watch failed, trying again",
-                    extra={"kind": self.kind.name, "seconds": delay, "error": str(error)},
-                )
+                delay = self._failed(error)
             await asyncio.sleep(delay)
+
+    def _failed(self, error: errors.StatusError | OSError) -> float:
+        """Return after how many seconds to try again."""
+        if self._optional and isinstance(error, errors.NotFound):
+            return self._absent(error)
+        delay = self._backoff.next(self.kind)
+        log.warning(
+            "list or watch failed, trying again",
+            extra={"kind": self.kind.name, "seconds": delay, "error": str(error)},
+        )
+        return delay
+
+    def _absent(self, error: errors.NotFound) -> float:
+        # The server does not serve the kind, so there are no objects of it.
+        if not self._synced.is_set():
+            log.info("not served", extra={"kind": self.kind.name, "error": str(error)})
+        for key in list(self._objects):
+            self._remove(key)
+        self._seen = 0
+        self._synced.set()
+        return _ABSENT
 
     async def _list(self) -> None:
         listing = await self._client.list(self.kind)
@@ -220,10 +240,15 @@ class Informer:
 
 
 class Informers:
-    """The one informer per kind of a process."""
+    """The one informer per kind of a process.
 
-    def __init__(self, client: Client) -> None:
+    A kind that is `optional` counts as empty where the server does not serve it, as custom
+    resources are that an administrator has not installed (yet).
+    """
+
+    def __init__(self, client: Client, optional: Collection[Kind] = ()) -> None:
         self._client = client
+        self._optional = frozenset(optional)
         self._informers: dict[Kind, Informer] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -231,7 +256,9 @@ class Informers:
         """The shared informer of a kind, started with the others."""
         informer = self._informers.get(kind)
         if informer is None:
-            informer = self._informers[kind] = Informer(self._client, kind)
+            informer = self._informers[kind] = Informer(
+                self._client, kind, optional=kind in self._optional
+            )
             if self._group is not None:
                 self._group.create_task(informer.run())
         return informer

@@ -28,12 +28,12 @@ from holdfast.backends.protocol import (
     NodeInfo,
     NodeSide,
 )
-from holdfast.csi import health, registration, sockets
+from holdfast.csi import registration, sockets
 from holdfast.csi.driver import Describe, Driver, NodePart
 from holdfast.csi.serving import Server
 from holdfast.kit import suggest
 from holdfast.node.volumes import Volumes
-from holdfast.server import config, rundir, systems
+from holdfast.server import config, health, rundir, systems
 
 
 @dataclass(frozen=True, slots=True)

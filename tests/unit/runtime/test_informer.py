@@ -313,3 +313,21 @@ def test_there_is_one_informer_per_kind_also_for_those_who_come_late(
         assert informers.of(kinds.CLAIM).get("a") is None
 
     run_virtually(work())
+
+
+def test_a_kind_that_is_not_served_is_empty_until_it_is(run_virtually: RunVirtually) -> None:
+    async def scenario() -> None:
+        server = ScriptedServer()
+        listing = Listing([volume("a", 3)], "3")
+        server.lists = [errors.NotFound.resource(), listing]
+        informers = Informers(cast(Client, server), optional={kinds.VOLUME})
+        informer = informers.of(kinds.VOLUME)
+        task = asyncio.ensure_future(informers.run())
+        await informer.synced()
+        assert not informer.all()
+        await asyncio.sleep(31)
+        assert [label(each) for each in informer.all()] == ["a@3"]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(scenario())

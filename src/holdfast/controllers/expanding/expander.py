@@ -25,7 +25,7 @@ from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
-from holdfast.runtime.recorder import Recorder
+from holdfast.runtime.recorder import EventType, Recorder
 
 COMPONENT = "volume_expand"
 RESIZER = "volume.kubernetes.io/storage-resizer"
@@ -39,13 +39,17 @@ Key = tuple[str, str]
 
 
 class ExpandController:
-    """The component; `run` until cancelled. `recorders` are those of the provisioners."""
+    """The component; `run` until cancelled. `recorders` are those of the provisioners.
+
+    `recorder` speaks for Kubernetes' own controller. Without one, that controller runs elsewhere,
+    and claims of volumes that nobody here serves are left to others.
+    """
 
     def __init__(
         self,
         client: Client,
         informers: Informers,
-        recorder: Recorder,
+        recorder: Recorder | None,
         recorders: dict[str, Recorder],
         provisioners: Provisioners,
     ) -> None:
@@ -100,11 +104,13 @@ class ExpandController:
         volume = views.volume(found)
         if volume.spec.claim_ref is None or volume.spec.claim_ref.uid != claim.metadata.uid:
             return Done
+        served = self._served(volume)
+        if served is None and self._recorder is None:
+            return Done
         had = quantity.parse(claim.status.capacity.get("storage", "0"))
         if quantity.parse(claim.spec.request or "0") <= had:
             await self._tidy(obj, found)
             return Done
-        served = self._served(volume)
         if served is None:
             await self._leave(obj, claim, volume)
             return Done
@@ -124,7 +130,8 @@ class ExpandController:
 
     def _served(self, volume: views.Volume) -> Served | None:
         maker = volume.metadata.annotations.get(views.PROVISIONED_BY, "")
-        served = self._provisioners.get(maker)
+        source, fields = volume.spec.source()
+        served = self._provisioners.get(maker or registry.driver_of({source: fields}))
         return served if served is not None and isinstance(served.backend, Expander) else None
 
     async def _leave(self, obj: Object, claim: views.Claim, volume: views.Volume) -> None:
@@ -132,9 +139,9 @@ class ExpandController:
         maker = volume.metadata.annotations.get(views.PROVISIONED_BY, "")
         driver = volume.metadata.annotations.get(MIGRATED_TO) or MIGRATED.get(maker)
         if driver is None:
-            self._recorder.event(obj, "Normal", "ExternalExpanding", _EXTERNAL)
+            self._say(obj, "Normal", "ExternalExpanding", _EXTERNAL)
             return
-        self._recorder.event(obj, "Normal", "ExternalExpanding", _migrated(maker))
+        self._say(obj, "Normal", "ExternalExpanding", _migrated(maker))
         if claim.metadata.annotations.get(RESIZER) != driver:
             await self._writes.claim(obj, {"metadata": {"annotations": {RESIZER: driver}}})
 
@@ -235,7 +242,7 @@ class ExpandController:
             where = f"{key[0]}/{key[1]}"
             plugin = served.name.name
             message = f'error expanding volume "{where}" of plugin "{plugin}": {error}'
-            self._recorder.event(obj, "Warning", "VolumeResizeFailed", message)
+            self._say(obj, "Warning", "VolumeResizeFailed", message)
         else:
             name, volume = served.driver, claim.spec.volume_name
             message = f'resize volume "{volume}" by resizer "{name}" failed: {error}'
@@ -244,13 +251,17 @@ class ExpandController:
         await self._status(obj, step)
         return After(delay)
 
+    def _say(self, obj: Object, type: EventType, reason: str, message: str) -> None:
+        if self._recorder is not None:
+            self._recorder.event(obj, type, reason, message)
+
     def _say_begun(self, obj: Object, claim: views.Claim, served: Served) -> None:
         # What goes on after a restart was told before it.
         told = (obj.get("status") or {}).get("allocatedResources") or {}
         if served.in_tree or told.get("storage") == claim.spec.request:
             return
         waiting = _EXTERNAL if served.driver == served.name.name else _migrated(served.name.name)
-        self._recorder.event(obj, "Normal", "ExternalExpanding", waiting)
+        self._say(obj, "Normal", "ExternalExpanding", waiting)
         message = f"External resizer is resizing volume {claim.spec.volume_name}"
         self._recorders[served.name.name].event(obj, "Normal", "Resizing", message)
 
@@ -258,7 +269,7 @@ class ExpandController:
         if served.in_tree:
             meta = obj["metadata"]
             message = f"ExpandVolume succeeded for volume {meta['namespace']}/{meta['name']}"
-            self._recorder.event(obj, "Normal", "VolumeResizeSuccessful", message)
+            self._say(obj, "Normal", "VolumeResizeSuccessful", message)
         else:
             self._recorders[served.name.name].event(
                 obj, "Normal", "VolumeResizeSuccessful", "Resize volume succeeded"

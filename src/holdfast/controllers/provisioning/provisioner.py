@@ -80,10 +80,19 @@ class ProvisioningController:
         if new is None:
             return
         meta = new["metadata"]
-        asked = views.STORAGE_PROVISIONER in (meta.get("annotations") or {})
-        waits = asked and not new["spec"].get("volumeName")
+        waits = not new["spec"].get("volumeName") and bool(self._asked(new))
         if waits or FINALIZER in (meta.get("finalizers") or ()):
             self.loop.enqueue((meta["namespace"], meta["name"]))
+
+    def _asked(self, claim: Object) -> str:
+        """The provisioner that the claim waits for; empty for none."""
+        annotations = claim["metadata"].get("annotations") or {}
+        name = annotations.get(views.STORAGE_PROVISIONER, "")
+        if name or not self._provisioners.by_class:
+            return str(name)
+        found = self._classes.get(views.class_of(views.claim(claim)))
+        provisioner = found["provisioner"] if found is not None else ""
+        return provisioner if provisioner in self._provisioners.by_class else ""
 
     def _class_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -103,7 +112,7 @@ class ProvisioningController:
             self._forget(key)
             return Done
         claim = views.claim(obj)
-        name = claim.metadata.annotations.get(views.STORAGE_PROVISIONER, "")
+        name = self._asked(obj)
         served = self._provisioners.get(name)
         begun = FINALIZER in claim.metadata.finalizers
         if served is None:

@@ -59,7 +59,7 @@ def object_of(
     volume: Volume,
 ) -> Object:
     """The PersistentVolume, already bound to the claim from its side."""
-    provisioner = served.name.name
+    provisioner = served.maker
     policy = storage_class.reclaim_policy
     refs = secrets_of(claim, storage_class, served)
     annotations = {

@@ -1,0 +1,1 @@
+"""`holdfast controller` on a cluster, real or embedded."""

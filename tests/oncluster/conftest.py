@@ -1,0 +1,114 @@
+"""A cluster for `holdfast controller`: a real control plane, or the embedded one in its place.
+
+Where `KUBEBUILDER_ASSETS` names Kubernetes' programs, each test runs against etcd, kube-apiserver
+and kube-controller-manager. It always runs against the embedded API with the binder, the
+protection and the attach/detach controller that stand for kube-controller-manager, none of which
+knows a provisioner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from holdfast.controllers import attaching, binding
+from holdfast.controllers.protection import Protection
+from holdfast.controllers.provisioners import Provisioners
+from holdfast.controllers.reclaiming import Reclaimer
+from holdfast.runtime.access import Access
+from holdfast.runtime.http import HttpClient
+from holdfast.runtime.informer import Informers
+from holdfast.runtime.recorder import Recorder
+from holdfast.testing.apiserver import TOKEN, api_server
+from oncluster.place import Cluster
+from servers.kubernetes.controlplane import ASSETS, ControlPlane
+
+
+def _kubeconfig(path: Path, url: str, token: str, authority: str) -> Path:
+    named = {"name": "test"}
+    path.touch(mode=0o600)
+    document = {
+        "clusters": [{**named, "cluster": {"server": url, "certificate-authority": authority}}],
+        "users": [{**named, "user": {"token": token}}],
+        "contexts": [{**named, "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One control plane of Kubernetes for all tests."""
+    directory = tmp_path_factory.mktemp("kubernetes")
+    plane = ControlPlane(Path(os.environ[ASSETS]), directory)
+    try:
+        plane.start()
+        context = ssl.create_default_context(cadata=plane.authority)
+        access = Access(plane.url, context, lambda: plane.token)
+        file = directory / "certificates" / "apiserver.crt"
+        yield Cluster(
+            access, _kubeconfig(directory / "config", plane.url, plane.token, str(file)), True
+        )
+    finally:
+        plane.stop()
+
+
+@pytest.fixture(params=["embedded", "kubernetes"])
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A cluster whose volumes nobody provisions yet."""
+    if request.param == "kubernetes":
+        if ASSETS not in os.environ:
+            pytest.skip(f"{ASSETS} names no programs of Kubernetes; tools/servers/kubernetes/build")
+        yield request.getfixturevalue("real_cluster")
+        return
+    async with _embedded(tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def _embedded(directory: Path) -> AsyncIterator[Cluster]:
+    root = directory / "embedded"
+    root.mkdir()
+    async with api_server(root) as server, asyncio.TaskGroup() as group:
+        client, nobody = server.client, Provisioners({})
+        informers = Informers(client)
+        events = Recorder(client, "persistentvolume-controller")
+        reclaimer = Reclaimer(client, informers, events, nobody)
+        parts = (
+            events.run,
+            binding.Binder(client, informers, events, nobody, reclaimer).run,
+            Protection(client, informers).run,
+            attaching.AttachDetachController(client, informers, events).run,
+        )
+        tasks = [group.create_task(informers.run())]
+        tasks += [group.create_task(part()) for part in parts]
+        yield Cluster(_Socket(server.socket), root / "none", False)
+        for task in tasks:
+            task.cancel()
+
+
+class _Socket(Access):
+    """The embedded API, which listens on a unix socket."""
+
+    def __init__(self, socket: Path) -> None:
+        super().__init__(f"unix://{socket}", None, lambda: TOKEN)
+
+    def client(self, timeout: float = 30.0) -> HttpClient:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        socket = Path(self.url.removeprefix("unix://"))
+        return HttpClient("http://holdfast", token=TOKEN, socket=socket, ca=tls, timeout=timeout)
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[HttpClient]:
+    """The cluster's API as its user sees it."""
+    async with cluster.access.client() as http:
+        yield http
