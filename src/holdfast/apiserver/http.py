@@ -25,15 +25,18 @@ from holdfast.apiserver import (
     eviction,
     forms,
     listing,
+    noderestriction,
     ownership,
     pages,
     podserving,
     podstreams,
     requests,
+    reviews,
     scaling,
     watching,
 )
 from holdfast.apiserver.answers import Answer, send_answer, send_stream
+from holdfast.apiserver.authorization import Authorizer
 from holdfast.apiserver.metrics import Metrics
 from holdfast.apiserver.options import DeleteOptions, WriteOptions, refused_dry_run
 from holdfast.apiserver.requests import Receive, Request, Scope, Send, Target
@@ -66,7 +69,11 @@ class Api:
         self._pages = pages.Pages(resources.store, metrics)
         self._streams: set[watching.WatchStream] = set()
         self._closing = False
-        self._pods = podserving.PodServing(resources, authenticator, runners or {})
+        self._authorizer = Authorizer(resources.store)
+        self._reviews = reviews.Reviews(authenticator, self._authorizer)
+        self._pods = podserving.PodServing(
+            resources, authenticator, self._authorizer, runners or {}
+        )
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
             "GET": self._get,
             "POST": self._post,
@@ -122,15 +129,16 @@ class Api:
     async def _dispatch(self, request: Request) -> tuple[Target | None, Outcome]:
         target: Target | None = None
         try:
-            user = self._authenticator.user(request.header(b"authorization"))
-            if user == auth.ANONYMOUS:
-                auth.check_anonymous(request)
+            request.user = self._authenticator.user(request.header(b"authorization"))
+            self._authorizer.check(request.user, request)
             target = requests.target_of(request.path)
             if target is None:
                 return None, self._pages.answer(request)
             verb = self._verbs.get(request.method)
             if verb is None:
                 raise errors.MethodNotAllowed()
+            if target.kind in kinds.REVIEWS:
+                verb = self._review
             return target, await verb(request, target)
         except errors.StatusError as error:
             return target, Answer(_encode(error.status()), error.code)
@@ -184,6 +192,8 @@ class Api:
             return Answer(_encode(_success()), 201)
         if subresource == "eviction" and kind is kinds.POD and name is not None:
             body = bodies.parse_object(content, content_type, kind, options, "Eviction")
+            pod = self._resources.get(kind, name, namespace).obj
+            noderestriction.check_delete(request.user, kind, pod, evict=True)
             await eviction.evict(self._resources, name, namespace, body, options)
             return Answer(_encode(_success()), 201)
         if name is not None:
@@ -195,6 +205,19 @@ class Api:
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.create(kind, body, namespace, options)
         return Answer(form.one(kind, record), 201, form.content_type, options.warnings)
+
+    async def _review(self, request: Request, target: Target) -> Answer:
+        if request.method != "POST":
+            raise errors.MethodNotAllowed()
+        if target.name is not None or (target.kind.namespaced and target.namespace is None):
+            raise errors.NotFound.resource()
+        options = _write_options(request)
+        form = forms.negotiate(request.header(b"accept"))
+        content_type = request.header(b"content-type")
+        body = bodies.parse_object(await request.body(), content_type, target.kind, options)
+        review = self._reviews.answer(target.kind, body, target.namespace, request.user, options)
+        record = Record("", "", 0, 0, _encode(review), review)
+        return Answer(form.one(target.kind, record), 201, form.content_type, options.warnings)
 
     async def _put(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
@@ -256,6 +279,9 @@ class Api:
         form = forms.negotiate(request.header(b"accept"))
         if name is None:
             return await self._delete_collection(request, target, options)
+        if request.user.node is not None:
+            pod = self._resources.get(kind, name, namespace).obj
+            noderestriction.check_delete(request.user, kind, pod)
         record, gone = await self._resources.delete(kind, name, namespace, options)
         if gone and kind not in deletion.ANSWERS_WITH_OBJECT:
             return Answer(_encode(_success(target, record)))
@@ -321,6 +347,7 @@ def _write_options(request: Request) -> WriteOptions:
         validation=level,  # type: ignore[arg-type]
         manager=manager or ownership.agent(request.header(b"user-agent")),
         force=request.flag("force"),
+        user=request.user,
     )
 
 
