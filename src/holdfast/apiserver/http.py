@@ -71,8 +71,9 @@ class Api:
         self._closing = False
         self._authorizer = Authorizer(resources.store)
         self._reviews = reviews.Reviews(authenticator, self._authorizer)
+        # An empty mapping is one to which nodes come later.
         self._pods = podserving.PodServing(
-            resources, authenticator, self._authorizer, runners or {}
+            resources, authenticator, self._authorizer, {} if runners is None else runners
         )
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
             "GET": self._get,
