@@ -147,10 +147,10 @@ async def _with_pods(api: Wire) -> None:
         await api.make(SECRETS, _secret(name))
         await api.make(SECRETS, _secret(f"volume-{name}"))
         await api.make(CONFIG_MAPS, config_map(name))
-        source = {"driver": "d.example.com", "volumeHandle": "h"}
-        source["nodeStageSecretRef"] = {"name": f"volume-{name}", "namespace": "default"}  # type: ignore[assignment]
-        reference = {"name": name, "namespace": "default"}
-        spec = {"csi": source, "hostPath": None, "claimRef": reference}
+        secret = {"name": f"volume-{name}", "namespace": "default"}
+        source = {"driver": "d.example.com", "volumeHandle": "h", "nodeStageSecretRef": secret}
+        spec: Object = {"csi": source, "hostPath": None}
+        spec["claimRef"] = {"name": name, "namespace": "default"}
         await api.make(VOLUMES, volume(name, **spec))
         await api.make(CLAIMS, claim(name, volumeName=name, storageClassName=""))
         await api.make(
