@@ -41,6 +41,13 @@ class Authorizer:
         if not allowed:
             raise attributes.refusal(user.name, wanted, reason)
 
+    def check_create(self, user: User, request: Request) -> None:
+        """Raise `Forbidden` unless the user may create what the request replaces."""
+        wanted = attributes.attributes_of("POST", request.path, request.query)
+        allowed, reason = self.decide(user, wanted)
+        if not allowed:
+            raise attributes.refusal(user.name, wanted, reason)
+
     def rules(self, user: User) -> tuple[list[Rule], bool]:
         """The rules that hold for a user, and whether they are all there is to say."""
         return list(dict.fromkeys(permissions.rules_of(user))), user.node is None

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -49,7 +50,10 @@ _encode = msgspec.json.encode
 _VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 _WRITABLE = ("status", "finalize", "scale")
+# What a replacement creates when it is not there, as in Kubernetes.
+_MADE_BY_PUT = (kinds.ENDPOINTS, kinds.EVENT, kinds.LEASE)
 
+Object = dict[str, Any]
 Outcome = Answer | watching.WatchStream | AsyncIterator[bytes]
 
 
@@ -233,10 +237,35 @@ class Api:
             return await self._scale(target, lambda old: scale, options)
         body = bodies.parse_object(content, content_type, kind, options)
         form = forms.negotiate(request.header(b"accept"))
-        record = await self._resources.update(
-            kind, name, namespace, lambda old: body, options, subresource
-        )
-        return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
+        code = 200
+        try:
+            record = await self._resources.update(
+                kind, name, namespace, lambda old: body, options, subresource
+            )
+        except errors.NotFound:
+            if kind not in _MADE_BY_PUT or subresource is not None:
+                raise
+            record, code = await self._make_by_put(request, target, body, options), 201
+        return Answer(form.one(kind, record), code, form.content_type, options.warnings)
+
+    async def _make_by_put(
+        self, request: Request, target: Target, body: Object, options: WriteOptions
+    ) -> Record:
+        """Create what was to be replaced; raises as a create does, `Conflict` for a given uid."""
+        kind, name = target.kind, target.name
+        self._authorizer.check_create(request.user, request)
+        meta = dict(body.get("metadata") or {})
+        meta.pop("resourceVersion", None)
+        if meta.setdefault("name", name) != name:
+            raise errors.BadRequest(
+                f"the name of the object ({meta['name']}) does not match "
+                f"the name on the URL ({name})"
+            )
+        if meta.get("uid"):
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+            raise errors.Conflict.of(kind.group, kind.plural, meta["name"], why)
+        made = {**body, "metadata": meta}
+        return await self._resources.create(kind, made, target.namespace, options)
 
     async def _patch(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target

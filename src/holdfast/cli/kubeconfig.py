@@ -57,7 +57,8 @@ def _token_of(data_dir: Path, user: str) -> str:
         if token.user == wanted:
             return token.token
     nodes = pki.node_user("")
-    known = [_NODE + t.user.removeprefix(nodes) for t in tokens if t.user.startswith(nodes)]
+    known = [_VIEW] if any(t.user == pki.VIEWER for t in tokens) else []
+    known += [_NODE + t.user.removeprefix(nodes) for t in tokens if t.user.startswith(nodes)]
     raise terminal.CommandError(
         f"there is no token for {user} in {data_dir / 'pki' / 'tokens'} (there are: "
         f"{', '.join([_ADMIN, *known])}): Holdfast makes missing ones for its reader and its "
