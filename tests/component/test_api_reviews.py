@@ -167,6 +167,11 @@ async def test_a_token_is_looked_up(api: Wire) -> None:
     unknown = (await _ask(api, TOKENS, {"token": "nobody's"}))["status"]
     assert unknown == {"user": {}, "error": "invalid bearer token"}
     assert (await api.call("POST", TOKENS, {"spec": {}})).code == 400
+    here = "https://kubernetes.default.svc"
+    meant = (await _ask(api, TOKENS, {"token": TOKEN, "audiences": ["x", here]}))["status"]
+    assert (meant["authenticated"], meant["audiences"]) == (True, [here])
+    elsewhere = (await _ask(api, TOKENS, {"token": TOKEN, "audiences": ["x"]}))["status"]
+    assert elsewhere == {"user": {}}
 
 
 async def test_reviews_are_only_created(api: Wire) -> None:

@@ -24,6 +24,8 @@ Object = dict[str, Any]
 _BOTH = "cannot be specified in combination with resourceAttributes"
 _NEITHER = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
 _NOBODY = "at least one of user or group must be specified"
+# For whom the tokens are meant: the API server, under the name it has by default in Kubernetes.
+_AUDIENCE = "https://kubernetes.default.svc"
 _NODE_RULES = "node authorizer does not support user rule resolution"
 
 
@@ -66,12 +68,14 @@ class Reviews:
     def _token(self, spec: Object, user: User) -> Object:
         if not spec.get("token"):
             raise errors.BadRequest("token is required for TokenReview in authentication")
-        if "holdfast" not in (spec.get("audiences") or ["holdfast"]):
-            return {"error": "the token is meant for other audiences"}
+        audiences = spec.get("audiences") or []
+        if audiences and _AUDIENCE not in audiences:
+            return {}
         found = self._authenticator.holder(spec["token"])
         if found is None:
             return {"error": "invalid bearer token"}
-        return {"authenticated": True, "user": _info(found)}
+        meant = {"audiences": [_AUDIENCE]} if audiences else {}
+        return {"authenticated": True, "user": _info(found), **meant}
 
     def _self(self, spec: Object, user: User) -> Object:
         return {"userInfo": _info(user)}
