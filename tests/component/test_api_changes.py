@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.testing.apiserver import VIEW_TOKEN
 from wire import (
     CLAIMS,
     CONFIG_MAPS,
@@ -14,6 +15,7 @@ from wire import (
     PODS,
     STRATEGIC_PATCH,
     VOLUMES,
+    Object,
     Wire,
     claim,
     config_map,
@@ -338,3 +340,36 @@ async def test_verbs_a_path_does_not_know_are_refused(
         405: "the server does not allow this method on the requested resource",
     }
     assert (reply.message, reply.body["details"]) == (texts[code], {})
+
+
+# Replacing what is not there
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{CORE}/namespaces/default/endpoints", {}),
+        (
+            f"{CORE}/namespaces/default/events",
+            {"involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}},
+        ),
+        ("/apis/coordination.k8s.io/v1/namespaces/default/leases", {}),
+    ],
+)
+async def test_some_kinds_are_created_by_a_replacement(api: Wire, path: str, body: Object) -> None:
+    body = {"metadata": {"name": "n", "resourceVersion": "7"}, **body}
+    reply = await api.call("PUT", f"{path}/n", body)
+    assert (reply.code, reply.body["metadata"]["name"]) == (201, "n")
+    again = {**reply.body, "metadata": {**reply.body["metadata"], "labels": {"a": "b"}}}
+    assert (await api.call("PUT", f"{path}/n", again)).code == 200
+    other = await api.call("PUT", f"{path}/m", body)
+    assert (other.code, other.reason) == (400, "BadRequest")
+    uid = {**body, "metadata": {"name": "m", "uid": "1"}}
+    assert (await api.call("PUT", f"{path}/m", uid)).code == 409
+    refused = await api.call("PUT", f"{path}/m", body, token=VIEW_TOKEN)
+    assert refused.code == 403
+
+
+async def test_other_kinds_are_not(api: Wire) -> None:
+    reply = await api.call("PUT", f"{CONFIG_MAPS}/n", config_map("n"))
+    assert (reply.code, reply.reason) == (404, "NotFound")

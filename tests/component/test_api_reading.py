@@ -158,6 +158,13 @@ async def test_a_token_expires_with_the_history(api: Wire) -> None:
     token: dict[str, Any] = {"continue": page["metadata"]["continue"]}
     reply = await api.call("GET", CONFIG_MAPS, limit=1, **token)
     assert (reply.code, reply.reason) == (410, "Expired")
+    # The answer has a token that goes on with what there is now.
+    assert reply.message.startswith("The provided continue parameter is too old to display")
+    fresh: dict[str, Any] = {"continue": reply.body["metadata"]["continue"]}
+    rest = await api.read(CONFIG_MAPS, limit=1, **fresh)
+    assert [item["metadata"]["name"] for item in rest["items"]] == ["b"]
+    assert rest["metadata"]["resourceVersion"] == str(api.server.store.revision)
+    assert "continue" not in rest["metadata"]
     version = page["metadata"]["resourceVersion"]
     exact: dict[str, Any] = {"resourceVersion": version, "resourceVersionMatch": "Exact"}
     reply = await api.call("GET", CONFIG_MAPS, **exact)

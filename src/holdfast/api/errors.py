@@ -209,11 +209,24 @@ class Expired(Gone):
     """The history needed for the answer has been compacted."""
 
     default_reason = "Expired"
+    token: str = ""
 
     @classmethod
     def of(cls, message: str) -> Self:
         """Report that a resourceVersion or a continue token is too old."""
         return cls(message)
+
+    @classmethod
+    def of_page(cls, message: str, token: str) -> Self:
+        """The same, with a token for the rest of the list as it is now."""
+        error = cls(message)
+        error.token = token
+        return error
+
+    def status(self) -> dict[str, Any]:
+        """Return the Status object to send."""
+        status = super().status()
+        return {**status, "metadata": {"continue": self.token}} if self.token else status
 
 
 class RequestTooLarge(StatusError):

@@ -176,6 +176,12 @@ def _place_of_fault(data: bytes) -> int:
     return padding.end()
 
 
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return [_string(item) for item in value]
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -192,6 +198,7 @@ CONVERTERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "microtime": _micro_time,
         "intorstring": _int_or_string,
         "bytes": _bytes,
+        "texts": _texts,
         "any": _anything,
         "fields": _anything,
     }
@@ -208,6 +215,7 @@ ZEROS: Final[Mapping[str, Callable[[], Any]]] = MappingProxyType(
         "quantity": lambda: "0",
         "intorstring": int,
         "bytes": str,
+        "texts": list,
     }
 )
 """What Go writes for an unset value of the type; a type not listed is left out."""
@@ -224,6 +232,7 @@ GO_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "microtime": "string",
         "intorstring": "int32",
         "bytes": "[]uint8",
+        "texts": "v1.ExtraValue",
         "any": "runtime.RawExtension",
         "fields": "v1.FieldsV1",
     }

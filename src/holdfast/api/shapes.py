@@ -6,7 +6,7 @@ type. Decoding, defaulting, strategic merge, protobuf and the OpenAPI document a
 follow from it, so a field is described in exactly one place.
 
 The type of a field is written `string bool int32 int64 float quantity time microtime
-intorstring bytes any fields` or the name of another type, with `[]` or `map[string]`
+intorstring bytes texts any fields` or the name of another type, with `[]` or `map[string]`
 before it where it repeats.
 
 `Shape.decode` turns what a client sent into the canonical wire form, the very form

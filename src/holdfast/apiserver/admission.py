@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.api import errors, fields, kinds, quantity
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import quotas, tolerations
+from holdfast.apiserver import addresses, quotas, tolerations
 from holdfast.store.log import Store
 
 Object = dict[str, Any]
@@ -51,6 +51,8 @@ class Admission:
                 finalizers.append(finalizer)
         if kind is kinds.CLAIM:
             self._default_class(obj)
+        elif kind is kinds.SERVICE:
+            addresses.assign(self._store, obj)
         elif kind is kinds.POD:
             tolerations.fill_in(obj, self._toleration_seconds)
 
@@ -58,6 +60,8 @@ class Admission:
         """Refuse what the object's own rules allow but the cluster's state does not."""
         if kind is kinds.CLAIM and new.get("spec") is not old.get("spec"):
             self._check_resize(new, old)
+        elif kind is kinds.SERVICE:
+            addresses.assign(self._store, new)
 
     def check_quotas(self, kind: Kind, new: Object, old: Object | None = None) -> None:
         """Refuse what asks for more than the namespace's quotas leave."""

@@ -1,7 +1,7 @@
 """Who is calling: a bearer token from the data directory, or nobody.
 
-One token, the administrator's, is made at the first start. A request without a token is
-`system:anonymous` and may ask only whether the server lives; a wrong token is refused outright.
+A token stands for a `User`: a name and the groups that say what it may do (`authorization`).
+A request without a token is `system:anonymous`; a token nobody has is refused outright.
 Tokens are compared in constant time and never logged.
 """
 
@@ -9,59 +9,68 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from holdfast.api import errors
-from holdfast.apiserver import requests
-from holdfast.apiserver.requests import Request
 
-ANONYMOUS = "system:anonymous"
-_VERBS = {"GET": "get", "POST": "create", "PUT": "update"}
-_PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
+MASTERS = "system:masters"
+READERS = "holdfast:readers"
+NODES = "system:nodes"
+AUTHENTICATED = "system:authenticated"
+UNAUTHENTICATED = "system:unauthenticated"
+_NODE_PREFIX = "system:node:"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who somebody is."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+
+    @property
+    def is_master(self) -> bool:
+        """Whether nothing is forbidden to this user."""
+        return MASTERS in self.groups
+
+    @property
+    def node(self) -> str | None:
+        """The node this user is; None for a user that is no node, "" for one without a name."""
+        if NODES not in self.groups:
+            return None
+        return self.name.removeprefix(_NODE_PREFIX) if self.name.startswith(_NODE_PREFIX) else ""
+
+
+ANONYMOUS = User("system:anonymous", groups=(UNAUTHENTICATED,))
 
 
 class Authenticator:
     """Known tokens and their users."""
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._tokens = {token.encode(): user for token, user in tokens.items()}
+    def __init__(self, tokens: Mapping[str, User]) -> None:
+        self._tokens = {token.encode(): _authenticated(user) for token, user in tokens.items()}
 
-    def user(self, authorization: str) -> str:
+    def user(self, authorization: str) -> User:
         """The user of an Authorization header; raises `Unauthorized` for a token nobody has."""
         if not authorization:
             return ANONYMOUS
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() == "bearer":
-            given = token.strip().encode()
-            for known, user in self._tokens.items():
-                if hmac.compare_digest(known, given):
-                    return user
-        raise errors.Unauthorized()
+        user = self.holder(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
+            raise errors.Unauthorized()
+        return user
+
+    def holder(self, token: str) -> User | None:
+        """The user a token stands for."""
+        given = token.encode()
+        for known, user in self._tokens.items():
+            if hmac.compare_digest(known, given):
+                return user
+        return None
 
 
-def check_anonymous(request: Request) -> None:
-    """Raise `Forbidden`, in the words of Kubernetes, unless the path is open to everybody."""
-    if "/" + request.path.split("/", 2)[1] in _PUBLIC:
-        return
-    try:
-        target = requests.target_of(request.path)
-    except errors.NotFound:
-        target = None
-    if target is None:
-        what = f'cannot {request.method.lower()} path "{request.path}"'
-        raise errors.Forbidden(f'forbidden: User "{ANONYMOUS}" {what}', details={})
-    kind, namespace, name, subresource = target
-    resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
-    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-    why = (
-        f'User "{ANONYMOUS}" cannot {_verb(request, name)} resource "{resource}" '
-        f'in API group "{kind.group}" {where}'
-    )
-    raise errors.Forbidden.of(kind.group, kind.plural, name or "", why)
-
-
-def _verb(request: Request, name: str | None) -> str:
-    if request.method == "GET" and name is None:
-        return "watch" if request.flag("watch") else "list"
-    if request.method == "DELETE" and name is None:
-        return "deletecollection"
-    return _VERBS.get(request.method, request.method.lower())
+def _authenticated(user: User) -> User:
+    if AUTHENTICATED in user.groups:
+        return user
+    return User(user.name, user.uid, (*user.groups, AUTHENTICATED))

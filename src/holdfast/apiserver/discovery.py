@@ -172,15 +172,15 @@ def _encode(value: object) -> Answer:
 
 def _named_groups() -> tuple[str, ...]:
     """Return the groups other than core, in the order of their first kind."""
-    return tuple(dict.fromkeys(kind.group for kind in kinds.ALL if kind.group))
+    return tuple(dict.fromkeys(kind.group for kind in kinds.SERVED if kind.group))
 
 
 def _versions(group: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(kind.version for kind in kinds.ALL if kind.group == group))
+    return tuple(dict.fromkeys(kind.version for kind in kinds.SERVED if kind.group == group))
 
 
 def _kinds(group: str, version: str) -> list[Kind]:
-    found = (kind for kind in kinds.ALL if (kind.group, kind.version) == (group, version))
+    found = (kind for kind in kinds.SERVED if (kind.group, kind.version) == (group, version))
     return sorted(found, key=lambda kind: kind.plural)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -25,15 +26,18 @@ from holdfast.apiserver import (
     eviction,
     forms,
     listing,
+    noderestriction,
     ownership,
     pages,
     podserving,
     podstreams,
     requests,
+    reviews,
     scaling,
     watching,
 )
 from holdfast.apiserver.answers import Answer, send_answer, send_stream
+from holdfast.apiserver.authorization import Authorizer
 from holdfast.apiserver.metrics import Metrics
 from holdfast.apiserver.options import DeleteOptions, WriteOptions, refused_dry_run
 from holdfast.apiserver.requests import Receive, Request, Scope, Send, Target
@@ -46,7 +50,10 @@ _encode = msgspec.json.encode
 _VALIDATION: tuple[str, ...] = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 _WRITABLE = ("status", "finalize", "scale")
+# What a replacement creates when it is not there, as in Kubernetes.
+_MADE_BY_PUT = (kinds.ENDPOINTS, kinds.EVENT, kinds.LEASE)
 
+Object = dict[str, Any]
 Outcome = Answer | watching.WatchStream | AsyncIterator[bytes]
 
 
@@ -66,7 +73,12 @@ class Api:
         self._pages = pages.Pages(resources.store, metrics)
         self._streams: set[watching.WatchStream] = set()
         self._closing = False
-        self._pods = podserving.PodServing(resources, authenticator, runners or {})
+        self._authorizer = Authorizer(resources.store)
+        self._reviews = reviews.Reviews(authenticator, self._authorizer)
+        # An empty mapping is one to which nodes come later.
+        self._pods = podserving.PodServing(
+            resources, authenticator, self._authorizer, {} if runners is None else runners
+        )
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[Outcome]]] = {
             "GET": self._get,
             "POST": self._post,
@@ -122,15 +134,16 @@ class Api:
     async def _dispatch(self, request: Request) -> tuple[Target | None, Outcome]:
         target: Target | None = None
         try:
-            user = self._authenticator.user(request.header(b"authorization"))
-            if user == auth.ANONYMOUS:
-                auth.check_anonymous(request)
+            request.user = self._authenticator.user(request.header(b"authorization"))
+            self._authorizer.check(request.user, request)
             target = requests.target_of(request.path)
             if target is None:
                 return None, self._pages.answer(request)
             verb = self._verbs.get(request.method)
             if verb is None:
                 raise errors.MethodNotAllowed()
+            if target.kind in kinds.REVIEWS:
+                verb = self._review
             return target, await verb(request, target)
         except errors.StatusError as error:
             return target, Answer(_encode(error.status()), error.code)
@@ -184,6 +197,8 @@ class Api:
             return Answer(_encode(_success()), 201)
         if subresource == "eviction" and kind is kinds.POD and name is not None:
             body = bodies.parse_object(content, content_type, kind, options, "Eviction")
+            pod = self._resources.get(kind, name, namespace).obj
+            noderestriction.check_delete(request.user, kind, pod, evict=True)
             await eviction.evict(self._resources, name, namespace, body, options)
             return Answer(_encode(_success()), 201)
         if name is not None:
@@ -195,6 +210,19 @@ class Api:
         form = forms.negotiate(request.header(b"accept"))
         record = await self._resources.create(kind, body, namespace, options)
         return Answer(form.one(kind, record), 201, form.content_type, options.warnings)
+
+    async def _review(self, request: Request, target: Target) -> Answer:
+        if request.method != "POST":
+            raise errors.MethodNotAllowed()
+        if target.name is not None or (target.kind.namespaced and target.namespace is None):
+            raise errors.NotFound.resource()
+        options = _write_options(request)
+        form = forms.negotiate(request.header(b"accept"))
+        content_type = request.header(b"content-type")
+        body = bodies.parse_object(await request.body(), content_type, target.kind, options)
+        review = self._reviews.answer(target.kind, body, target.namespace, request.user, options)
+        record = Record("", "", 0, 0, _encode(review), review)
+        return Answer(form.one(target.kind, record), 201, form.content_type, options.warnings)
 
     async def _put(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
@@ -209,10 +237,35 @@ class Api:
             return await self._scale(target, lambda old: scale, options)
         body = bodies.parse_object(content, content_type, kind, options)
         form = forms.negotiate(request.header(b"accept"))
-        record = await self._resources.update(
-            kind, name, namespace, lambda old: body, options, subresource
-        )
-        return Answer(form.one(kind, record), 200, form.content_type, options.warnings)
+        code = 200
+        try:
+            record = await self._resources.update(
+                kind, name, namespace, lambda old: body, options, subresource
+            )
+        except errors.NotFound:
+            if kind not in _MADE_BY_PUT or subresource is not None:
+                raise
+            record, code = await self._make_by_put(request, target, body, options), 201
+        return Answer(form.one(kind, record), code, form.content_type, options.warnings)
+
+    async def _make_by_put(
+        self, request: Request, target: Target, body: Object, options: WriteOptions
+    ) -> Record:
+        """Create what was to be replaced; raises as a create does, `Conflict` for a given uid."""
+        kind, name = target.kind, target.name
+        self._authorizer.check_create(request.user, request)
+        meta = dict(body.get("metadata") or {})
+        meta.pop("resourceVersion", None)
+        if meta.setdefault("name", name) != name:
+            raise errors.BadRequest(
+                f"the name of the object ({meta['name']}) does not match "
+                f"the name on the URL ({name})"
+            )
+        if meta.get("uid"):
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+            raise errors.Conflict.of(kind.group, kind.plural, meta["name"], why)
+        made = {**body, "metadata": meta}
+        return await self._resources.create(kind, made, target.namespace, options)
 
     async def _patch(self, request: Request, target: Target) -> Answer:
         kind, namespace, name, subresource = target
@@ -256,6 +309,9 @@ class Api:
         form = forms.negotiate(request.header(b"accept"))
         if name is None:
             return await self._delete_collection(request, target, options)
+        if request.user.node is not None:
+            pod = self._resources.get(kind, name, namespace).obj
+            noderestriction.check_delete(request.user, kind, pod)
         record, gone = await self._resources.delete(kind, name, namespace, options)
         if gone and kind not in deletion.ANSWERS_WITH_OBJECT:
             return Answer(_encode(_success(target, record)))
@@ -321,6 +377,7 @@ def _write_options(request: Request) -> WriteOptions:
         validation=level,  # type: ignore[arg-type]
         manager=manager or ownership.agent(request.header(b"user-agent")),
         force=request.flag("force"),
+        user=request.user,
     )
 
 

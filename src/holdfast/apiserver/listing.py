@@ -26,8 +26,13 @@ _TABLE_LIMIT, _TABLE_PAGE = 500, 2000
 _EXPIRED = "The resourceVersion for the provided list is too old."
 _CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. "
-    "You can start a new list without the continue parameter."
+    "You can start a new list without the continue parameter, or use the continue token in this "
+    "response to retrieve the remainder of the results. Continuing with the provided token results "
+    "in an inconsistent list - objects that were created, modified, or deleted between the time "
+    "the first chunk was returned and now may show up in the list."
 )
+# The revision in a token that goes on with what there is now.
+_NEWEST = -1
 
 
 class Page(NamedTuple):
@@ -90,7 +95,7 @@ def page(
         limit = _TABLE_PAGE
     token = _decode_token(query["continue"]) if query.get("continue") else None
     revision = _revision(store, query, token)
-    records = _records(store, kind, prefix, revision, paging=token is not None)
+    records = _records(store, kind, prefix, revision, token)
     if token is not None:
         records = [record for record in records if record.key > token.after]
     if not selection.everything:
@@ -121,7 +126,7 @@ def _revision(store: Store, query: dict[str, str], token: _Token | None) -> int:
             raise errors.BadRequest(
                 "specifying resource version is not allowed when using continue"
             )
-        return token.revision
+        return store.revision if token.revision == _NEWEST else token.revision
     asked = check_reached(store, text) if text else 0
     return asked if match == "Exact" else store.revision
 
@@ -147,12 +152,17 @@ def _check_match(query: dict[str, str], match: str, revision: str) -> None:
         raise errors.Invalid.of("meta.k8s.io", "ListOptions", "", causes)
 
 
-def _records(store: Store, kind: Kind, prefix: str, revision: int, *, paging: bool) -> list[Record]:
+def _records(
+    store: Store, kind: Kind, prefix: str, revision: int, token: _Token | None
+) -> list[Record]:
     if revision == store.revision:
         return store.scan(kind.bucket, prefix)
     try:
         return store.scan_at(kind.bucket, revision, prefix)
     except store_errors.Compacted as error:
-        raise errors.Expired.of(_CONTINUE_EXPIRED if paging else _EXPIRED) from error
+        if token is None:
+            raise errors.Expired.of(_EXPIRED) from error
+        rest = _encode_token(_Token(_NEWEST, token.after))
+        raise errors.Expired.of_page(_CONTINUE_EXPIRED, rest) from error
     except store_errors.FutureRevision as error:
         raise errors.Timeout.future(error.revision, error.current) from error

@@ -63,12 +63,12 @@ def document(group: str, version: str) -> bytes | None:
 
 def group_versions() -> tuple[tuple[str, str], ...]:
     """Return what is served, in the order of the kinds."""
-    return tuple(dict.fromkeys((kind.group, kind.version) for kind in kinds.ALL))
+    return tuple(dict.fromkeys((kind.group, kind.version) for kind in kinds.SERVED))
 
 
 def kinds_of(group: str, version: str) -> tuple[Kind, ...]:
     """Return the kinds of a group version in the order of their plurals."""
-    found = (kind for kind in kinds.ALL if (kind.group, kind.version) == (group, version))
+    found = (kind for kind in kinds.SERVED if (kind.group, kind.version) == (group, version))
     return tuple(sorted(found, key=lambda kind: kind.plural))
 
 

@@ -141,6 +141,8 @@ def routes(kind: Kind) -> Iterator[Route]:
     subject = f"Namespaced{kind.name}" if kind.namespaced else kind.name
     collection = f"{inside}/{kind.plural}"
     yield Route(collection, kind, subject, tuple(_collection(kind)))
+    if "get" not in kind.verbs:
+        return
     item = f"{collection}/{{name}}"
     yield Route(item, kind, subject, tuple(_item(kind, f"the specified {kind.name}")))
     for name in kind.subresources:
@@ -161,7 +163,8 @@ def _listing(kind: Kind, where: str = "") -> Operation:
 
 def _collection(kind: Kind) -> Iterator[Operation]:
     name = name_of(kind.name)
-    yield _listing(kind)
+    if "list" in kind.verbs:
+        yield _listing(kind)
     summary = f"create a {kind.name}"
     yield Operation("post", "post", "create", summary, name, _WRITING, name, (201,))
     if "deletecollection" in kind.verbs:

@@ -49,6 +49,7 @@ _PLAIN: Final[Mapping[str, Schema]] = {
     "int64": {"type": "integer", "format": "int64"},
     "float": {"type": "number", "format": "double"},
     "bytes": {"type": "string", "format": "byte"},
+    "texts": {"type": "array", "items": {"type": "string"}},
 }
 
 # Types with a schema of their own that is not an object with properties.
@@ -156,7 +157,7 @@ def _packages() -> dict[str, str]:
     found = {"PodTemplateSpec": package("")}
     for kind in (kinds.SCALE, kinds.EVICTION):
         found |= {shape.name: package(kind.group) for shape in _own(kind)}
-    for kind in sorted(kinds.ALL, key=lambda kind: kind.group):
+    for kind in sorted(kinds.SERVED, key=lambda kind: kind.group):
         for shape in _reachable(kind.shape, set()):
             found.setdefault(shape.name, package(kind.group, kind.version))
     return found
@@ -187,6 +188,8 @@ class _Walk:
     def add_kind(self, kind: Kind) -> None:
         name = self.add(kind.shape)
         self.schemas[name][GVK] = [reference(kind)]
+        if "list" not in kind.verbs:
+            return
         listed = f"{kind.name}List"
         several = self.add(shapes.of(listed), f"{name}List")
         self.schemas[several][GVK] = [{**reference(kind), "kind": listed}]

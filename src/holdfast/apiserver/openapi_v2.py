@@ -39,9 +39,9 @@ def document_protobuf() -> bytes:
 
 
 def _document() -> dict[str, Any]:
-    definitions = openapi_schemas.collect(kinds.ALL, (*openapi.extra_types(""), "Scale"), V2)
+    definitions = openapi_schemas.collect(kinds.SERVED, (*openapi.extra_types(""), "Scale"), V2)
     definitions[f"{META}.Patch"] = openapi.PATCH_SCHEMA
-    routes = (route for kind in kinds.ALL for route in openapi_paths.routes(kind))
+    routes = (route for kind in kinds.SERVED for route in openapi_paths.routes(kind))
     return {
         "swagger": "2.0",
         "info": {"title": openapi.TITLE, "version": openapi.VERSION},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holdfast.api import errors, fields, shapes
+from holdfast.apiserver.auth import User
 
 Validation = Literal["Ignore", "Warn", "Strict"]
 PROPAGATION = ("Foreground", "Background", "Orphan")
@@ -35,6 +36,8 @@ class WriteOptions:
     """Whether a server-side apply takes fields from their owners."""
     patches: bool = False
     """Whether the change came as a patch: a wrong uid in one is no conflict but a mistake."""
+    user: User | None = None
+    """Who writes; None is Holdfast itself."""
     duplicates: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

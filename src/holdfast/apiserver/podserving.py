@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from holdfast.api import errors, kinds
-from holdfast.apiserver import auth, channels, podstreams, requests
+from holdfast.apiserver import channels, podstreams, requests
 from holdfast.apiserver.answers import send_text
+from holdfast.apiserver.auth import Authenticator
+from holdfast.apiserver.authorization import Authorizer
 from holdfast.apiserver.requests import Receive, Request, Scope, Send, Target
 from holdfast.apiserver.resources import Resources
 
@@ -30,11 +32,13 @@ class PodServing:
     def __init__(
         self,
         resources: Resources,
-        authenticator: auth.Authenticator,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
         runners: podstreams.Runners,
     ) -> None:
         self._resources = resources
         self._authenticator = authenticator
+        self._authorizer = authorizer
         self._runners = runners
         self._open: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -90,8 +94,8 @@ class PodServing:
     ) -> podstreams.Session:
         # A handshake is a GET, although its scope does not say so.
         request = Request({**scope, "method": "GET"}, receive)
-        if self._authenticator.user(request.header(b"authorization")) == auth.ANONYMOUS:
-            auth.check_anonymous(request)
+        user = self._authenticator.user(request.header(b"authorization"))
+        self._authorizer.check(user, request)
         target = requests.target_of(scope["path"])
         if target is None or target.kind is not kinds.POD or target.subresource not in UPGRADED:
             raise errors.BadRequest("there is nothing to talk to over a WebSocket at this path")

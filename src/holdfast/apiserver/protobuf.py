@@ -297,6 +297,12 @@ def _int_or_string(value: memoryview) -> int | str:
     return _int32(number) if isinstance(number, int) else 0
 
 
+def _list_of_texts(value: memoryview) -> list[str]:
+    """Read a message of one repeated string, which is a list in JSON."""
+    parts = protowire.read_fields(value)
+    return [_string(part) for n, _, part in parts if n == 1 and isinstance(part, memoryview)]
+
+
 def _embedded(value: memoryview) -> Any:
     """Read a message whose first field is JSON text."""
     text = _texts(value).get(1)
@@ -317,6 +323,7 @@ _READERS: Final[Mapping[str, tuple[int, _Reader]]] = {
     "time": (BYTES, _time),
     "microtime": (BYTES, _micro_time),
     "intorstring": (BYTES, _int_or_string),
+    "texts": (BYTES, _list_of_texts),
     "any": (BYTES, _embedded),
     "fields": (BYTES, _embedded),
 }

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from holdfast.api import errors, kinds
 from holdfast.api.kinds import Kind
+from holdfast.apiserver import auth
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -19,7 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # The limit of Kubernetes' API server for one request.
 BODY_LIMIT = 3 * 1024 * 1024
-_SERVED = frozenset((kind.group, kind.version) for kind in kinds.ALL)
+_SERVED = frozenset((kind.group, kind.version) for kind in kinds.SERVED)
 
 
 class Target(NamedTuple):
@@ -34,7 +35,7 @@ class Target(NamedTuple):
 class Request:
     """The request; the body is read at most once."""
 
-    __slots__ = ("_headers", "_receive", "method", "path", "query", "receive", "scope")
+    __slots__ = ("_headers", "_receive", "method", "path", "query", "receive", "scope", "user")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -46,6 +47,8 @@ class Request:
             dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
         )
         self._headers: dict[bytes, bytes] | None = None
+        # Until somebody has looked at the token.
+        self.user = auth.ANONYMOUS
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name; "" when it is missing."""

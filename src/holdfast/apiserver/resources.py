@@ -23,7 +23,14 @@ import msgspec
 from holdfast.api import errors, fields, shapes, validation
 from holdfast.api.kinds import Kind
 from holdfast.api.managed.entries import Entry
-from holdfast.apiserver import deletion, listing, ownership, strategies, tolerations
+from holdfast.apiserver import (
+    deletion,
+    listing,
+    noderestriction,
+    ownership,
+    strategies,
+    tolerations,
+)
 from holdfast.apiserver.admission import Admission
 from holdfast.apiserver.options import DeleteOptions, WriteOptions
 from holdfast.kit import clock
@@ -122,6 +129,7 @@ class Resources:
         owners = self._owners.created(kind, obj, given, options) if managed is None else managed
         strategies.created(kind, obj)
         self._admission.admit_create(kind, obj)
+        noderestriction.check_create(options.user, kind, obj)
         if owners:
             meta["managedFields"] = owners
         rules = validation.of(kind)
@@ -301,6 +309,7 @@ class Resources:
             causes = deletion.check_finalizers(new, old)
         if causes:
             raise errors.Invalid.of(kind.group, kind.name, new["metadata"]["name"], causes)
+        noderestriction.check_update(options.user, kind, new, old, subresource)
         if subresource is None:
             self._admission.admit_update(kind, new, old)
             options.warnings += rules.warnings(new, old)

@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast.api import kinds
 from holdfast.api.kinds import Kind
+from holdfast.apiserver import addresses
 from holdfast.kit import clock
 
 Object = dict[str, Any]
@@ -125,6 +126,11 @@ def _secret_received(secret: Object) -> None:
             data[key] = base64.b64encode(text.encode()).decode()
 
 
+def _service_updated(service: Object, old: Object) -> None:
+    if service.get("spec"):
+        addresses.keep(service, old)
+
+
 def _status_dropped(obj: Object) -> None:
     obj.pop("status", None)
 
@@ -165,6 +171,7 @@ _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_written,
     kinds.VOLUME: _volume_written,
     kinds.NAMESPACE: _namespace_updated,
+    kinds.SERVICE: _service_updated,
 }
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_status_updated,

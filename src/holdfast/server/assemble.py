@@ -67,6 +67,12 @@ def volumes_directory(data_dir: Path) -> Path:
     return data_dir / "volumes"
 
 
+def node_names(settings: config.Config) -> tuple[str, ...]:
+    """The nodes this machine plays."""
+    count = settings.nodes.count or machines.remembered(settings.data_dir).count
+    return machines.names(settings.node_name, count)
+
+
 def control_plane(
     settings: config.Config,
     resources: Resources,
@@ -146,7 +152,6 @@ def _machines(
     sides: list[systems.NodeSides],
 ) -> Machines:
     """The nodes this machine plays, each with an agent and a directory of its own."""
-    count = settings.nodes.count or machines.remembered(settings.data_dir).count
 
     def build(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
         root = settings.data_dir / "nodes" / node
@@ -165,8 +170,7 @@ def _machines(
             renew_seconds=min(10.0, settings.nodes.grace_seconds / 4),
         )
 
-    names = machines.names(settings.node_name, count)
-    return Machines(settings.data_dir, names, client, informers, build)
+    return Machines(settings.data_dir, node_names(settings), client, informers, build)
 
 
 def _node_loss(

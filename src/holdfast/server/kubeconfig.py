@@ -1,6 +1,7 @@
 """The kubeconfig a running Holdfast hands out.
 
-One cluster, one user, one context, all named ``holdfast``. The authority's
+One cluster, one user, one context, all named ``holdfast``; those of other users
+than the administrator have the user's name behind it. The authority's
 certificate and the token are in the file itself, so that it can be copied to
 another machine; it is therefore as secret as the token, and its mode is 0600.
 """
@@ -43,12 +44,13 @@ def path_in(data_dir: Path) -> Path:
     return data_dir / FILE_NAME
 
 
-def write(path: Path, access: Access) -> None:
-    """Write the file for its owner only; readers never see half of it. Raises KubeconfigError."""
+def render(access: Access, user: str = "") -> str:
+    """Give the file's text; `user` tells a user other than the administrator from it."""
+    name = f"{NAME}-{user}" if user else NAME
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": NAME,
+        "current-context": name,
         "clusters": [
             {
                 "name": NAME,
@@ -58,13 +60,17 @@ def write(path: Path, access: Access) -> None:
                 },
             }
         ],
-        "users": [{"name": NAME, "user": {"token": access.token}}],
-        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME}}],
+        "users": [{"name": name, "user": {"token": access.token}}],
+        "contexts": [{"name": name, "context": {"cluster": NAME, "user": name}}],
         "preferences": {},
     }
-    content = yaml.safe_dump(document, sort_keys=False, width=1 << 20).encode()
+    return yaml.safe_dump(document, sort_keys=False, width=1 << 20)
+
+
+def write(path: Path, access: Access) -> None:
+    """Write the file for its owner only; readers never see half of it. Raises KubeconfigError."""
     try:
-        files.write_atomic(path, content, mode=0o600)
+        files.write_atomic(path, render(access).encode(), mode=0o600)
     except OSError as error:
         raise KubeconfigError(f"cannot write {path}: {error.strerror}") from error
 

@@ -6,7 +6,8 @@ reached by, or when it was not signed by the authority on disk. The
 authority itself stays as long as it can: clients hold copies of it.
 
 Tokens are kept in the form of Kubernetes' static token file, one line each:
-``token,user,uid,"group1,group2"``. The first start writes one for ``admin``.
+``token,user,uid,"group1,group2"``. A start writes those that are missing: the
+administrator's, which is the first, the reader's, and one for each node.
 
 Invariant: every private key and token is in a file of mode 0600 inside a
 directory of mode 0700, and appears in no log line and no error.
@@ -54,6 +55,12 @@ class PkiError(Exception):
     """A key, certificate or token file that cannot be used: which, why, what to do."""
 
 
+ADMIN = "kubernetes-admin"
+VIEWER = "holdfast:view"
+# What the administrator was called by those who made the file before there were others.
+_FORMER_ADMIN = "admin"
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token and who it stands for."""
@@ -89,17 +96,18 @@ class _Pair:
     key: ec.EllipticCurvePrivateKey
 
 
-def ensure(directory: Path, hosts: Iterable[str] = ()) -> Pki:
+def ensure(directory: Path, hosts: Iterable[str] = (), nodes: Iterable[str] = ()) -> Pki:
     """Give the certificates and tokens in ``directory``, making what is missing or outdated.
 
     ``hosts`` are names and addresses the server is reached by, besides this
-    machine's name, loopback and Kubernetes' own service names. Raises PkiError.
+    machine's name, loopback and Kubernetes' own service names; ``nodes`` are the
+    nodes that get a token each. Raises PkiError.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = _ensure_authority(directory)
         _ensure_server(directory, authority, _names(hosts))
-        tokens = _ensure_tokens(directory / "tokens")
+        tokens = _ensure_tokens(directory / "tokens", nodes)
     except OSError as error:
         raise PkiError(f"cannot use {error.filename or directory}: {error.strerror}") from error
     return Pki(
@@ -254,11 +262,49 @@ def _store(directory: Path, stem: str, pair: _Pair) -> _Pair:
     return pair
 
 
-def _ensure_tokens(path: Path) -> tuple[Token, ...]:
-    if not path.exists():
-        line = f'{secrets.token_urlsafe(32)},admin,admin,"system:masters"\n'
-        files.write_atomic(path, line.encode(), mode=0o600)
-    path.chmod(0o600)
+def node_user(name: str) -> str:
+    """Give the user that a node is."""
+    return f"system:node:{name}"
+
+
+def read_tokens(directory: Path) -> tuple[Token, ...]:
+    """Give the tokens there are, without making any; raises PkiError."""
+    path = directory / "tokens"
+    try:
+        return _read_tokens(path) if path.exists() else ()
+    except OSError as error:
+        raise PkiError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _ensure_tokens(path: Path, nodes: Iterable[str]) -> tuple[Token, ...]:
+    text = path.read_text("utf-8") if path.exists() else ""
+    if path.exists():
+        path.chmod(0o600)
+        known = _read_tokens(path)
+        if not known:
+            raise PkiError(f"{path} has no token: remove it and start again to get a new one")
+        if (known[0].user, known[0].uid) == (_FORMER_ADMIN, _FORMER_ADMIN):
+            former = f",{_FORMER_ADMIN},{_FORMER_ADMIN},"
+            text = text.replace(former, f",{ADMIN},{ADMIN},", 1)
+    else:
+        known = ()
+        text = _line(ADMIN, "system:masters")
+    wanted = {VIEWER: "holdfast:readers"} | {node_user(name): "system:nodes" for name in nodes}
+    users = {token.user for token in known}
+    missing = [_line(user, group) for user, group in wanted.items() if user not in users]
+    if text and not text.endswith("\n"):
+        text += "\n"
+    content = (text + "".join(missing)).encode()
+    if not path.exists() or content != path.read_bytes():
+        files.write_atomic(path, content, mode=0o600)
+    return _read_tokens(path)
+
+
+def _line(user: str, group: str) -> str:
+    return f'{secrets.token_urlsafe(32)},{user},{user},"{group}"\n'
+
+
+def _read_tokens(path: Path) -> tuple[Token, ...]:
     tokens = []
     for number, row in enumerate(csv.reader(io.StringIO(path.read_text("utf-8"))), start=1):
         if not row:
@@ -267,6 +313,4 @@ def _ensure_tokens(path: Path) -> tuple[Token, ...]:
             raise PkiError(f'{path}, line {number}: write token,user,uid,"group1,group2"')
         groups = tuple(filter(None, row[3].split(","))) if len(row) == 4 else ()
         tokens.append(Token(row[0], row[1], row[2], groups))
-    if not tokens:
-        raise PkiError(f"{path} has no token: remove it and start again to get a new one")
     return tuple(tokens)

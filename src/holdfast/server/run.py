@@ -47,14 +47,15 @@ async def _serve(
 ) -> None:
     sock = address.bind(settings.listen)
     url = address.url_of(sock)
-    keys = pki.ensure(settings.data_dir / "pki", [settings.listen.host])
+    nodes = assemble.node_names(settings)
+    keys = pki.ensure(settings.data_dir / "pki", [settings.listen.host], nodes)
     access = kubeconfig.Access(url, keys.authority, keys.admin.token)
     kubeconfig.write(kubeconfig.path_in(settings.data_dir), access)
     if not address.is_loopback(sock):
         log.warning("the API is reachable from other machines", extra={"url": url})
     resources = Resources(store, toleration_seconds=settings.nodes.toleration_seconds)
     await bootstrap.prepare(resources)
-    users = {token.token: token.user for token in keys.tokens}
+    users = {t.token: auth.User(t.user, t.uid, t.groups) for t in keys.tokens}
     plane = assemble.control_plane(settings, resources)
     api = Api(resources, auth.Authenticator(users), Metrics(store), plane.runners)
     started = asyncio.Event()

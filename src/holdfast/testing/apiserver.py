@@ -25,6 +25,13 @@ from holdfast.runtime.http import HttpClient
 from holdfast.store.log import Store
 
 TOKEN = "test-token"
+VIEW_TOKEN = "view-token"
+NODE_TOKEN = "node-token"  # of the node `node-1`
+USERS = {
+    TOKEN: auth.User("kubernetes-admin", groups=(auth.MASTERS,)),
+    VIEW_TOKEN: auth.User("holdfast:view", "holdfast:view", (auth.READERS,)),
+    NODE_TOKEN: auth.User("system:node:node-1", "system:node:node-1", (auth.NODES,)),
+}
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -50,7 +57,7 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
         if store.get(kinds.NAMESPACE.bucket, name) is None:
             body = {"metadata": {"name": name}}
             await resources.create(kinds.NAMESPACE, body, None, WriteOptions())
-    api = Api(resources, auth.Authenticator({TOKEN: "admin"}), Metrics(store))
+    api = Api(resources, auth.Authenticator(USERS), Metrics(store))
     started = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:

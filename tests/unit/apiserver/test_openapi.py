@@ -110,6 +110,8 @@ def test_the_index_names_each_document_by_its_content() -> None:
         "api/v1",
         "apis/apps/v1",
         "apis/storage.k8s.io/v1",
+        "apis/authentication.k8s.io/v1",
+        "apis/authorization.k8s.io/v1",
         "apis/coordination.k8s.io/v1",
         "apis/snapshot.storage.k8s.io/v1",
     }

@@ -164,15 +164,41 @@ def test_a_damaged_key_is_named_and_left_alone(tmp_path: Path) -> None:
 
 def test_the_first_token_is_the_administrators(tmp_path: Path) -> None:
     admin = pki.ensure(tmp_path).admin
-    assert (admin.user, admin.groups) == ("admin", ("system:masters",))
+    assert (admin.user, admin.groups) == ("kubernetes-admin", ("system:masters",))
     assert len(admin.token) >= 40
+
+
+def test_a_start_makes_tokens_for_the_reader_and_each_node(tmp_path: Path) -> None:
+    made = pki.ensure(tmp_path, nodes=("a", "b")).tokens
+    assert [(token.user, token.groups) for token in made] == [
+        ("kubernetes-admin", ("system:masters",)),
+        ("holdfast:view", ("holdfast:readers",)),
+        ("system:node:a", ("system:nodes",)),
+        ("system:node:b", ("system:nodes",)),
+    ]
+    assert len({token.token for token in made}) == 4
+    assert (tmp_path / "tokens").stat().st_mode & 0o777 == 0o600
+    assert pki.ensure(tmp_path, nodes=("a", "b")).tokens == made
+    assert pki.ensure(tmp_path, nodes=("a", "b", "c")).tokens[:-1] == made
+    assert pki.read_tokens(tmp_path)[:-1] == made
+
+
+def test_the_tokens_of_an_older_data_directory_stay_and_the_new_ones_come(tmp_path: Path) -> None:
+    older = 'first,admin,admin,"system:masters"\nsecond,app,u-2,"team"'
+    (tmp_path / "tokens").write_text(older)
+    found = pki.ensure(tmp_path, nodes=("a",)).tokens
+    assert found[0] == pki.Token(
+        "first", "kubernetes-admin", "kubernetes-admin", ("system:masters",)
+    )
+    assert found[1] == pki.Token("second", "app", "u-2", ("team",))
+    assert [token.user for token in found[2:]] == ["holdfast:view", "system:node:a"]
 
 
 def test_tokens_added_by_hand_are_read(tmp_path: Path) -> None:
     pki.ensure(tmp_path)
     with (tmp_path / "tokens").open("a") as stream:
         stream.write('secret,viewer,u-2,"readers,guests"\n\nplain,app,u-3\n')
-    _, viewer, app = pki.ensure(tmp_path).tokens
+    _, _, viewer, app = pki.ensure(tmp_path).tokens
     assert viewer == pki.Token("secret", "viewer", "u-2", ("readers", "guests"))
     assert app == pki.Token("plain", "app", "u-3", ())
 

@@ -330,6 +330,69 @@ ALL: Final = (
     CONTROLLER_REVISION,
 )
 
+# What is asked by creating it and is not stored.
+_AUTHENTICATION: Final = "authentication.k8s.io"
+_AUTHORIZATION: Final = "authorization.k8s.io"
+_ASKED: Final = ("create",)
+TOKEN_REVIEW: Final = Kind(
+    group=_AUTHENTICATION,
+    version="v1",
+    name="TokenReview",
+    plural="tokenreviews",
+    namespaced=False,
+    verbs=_ASKED,
+)
+SELF_REVIEW: Final = Kind(
+    group=_AUTHENTICATION,
+    version="v1",
+    name="SelfSubjectReview",
+    plural="selfsubjectreviews",
+    namespaced=False,
+    verbs=_ASKED,
+)
+ACCESS_REVIEW: Final = Kind(
+    group=_AUTHORIZATION,
+    version="v1",
+    name="SubjectAccessReview",
+    plural="subjectaccessreviews",
+    namespaced=False,
+    verbs=_ASKED,
+)
+LOCAL_ACCESS_REVIEW: Final = Kind(
+    group=_AUTHORIZATION,
+    version="v1",
+    name="LocalSubjectAccessReview",
+    plural="localsubjectaccessreviews",
+    namespaced=True,
+    verbs=_ASKED,
+)
+SELF_ACCESS_REVIEW: Final = Kind(
+    group=_AUTHORIZATION,
+    version="v1",
+    name="SelfSubjectAccessReview",
+    plural="selfsubjectaccessreviews",
+    namespaced=False,
+    verbs=_ASKED,
+)
+SELF_RULES_REVIEW: Final = Kind(
+    group=_AUTHORIZATION,
+    version="v1",
+    name="SelfSubjectRulesReview",
+    plural="selfsubjectrulesreviews",
+    namespaced=False,
+    verbs=_ASKED,
+)
+REVIEWS: Final = (
+    TOKEN_REVIEW,
+    SELF_REVIEW,
+    ACCESS_REVIEW,
+    LOCAL_ACCESS_REVIEW,
+    SELF_ACCESS_REVIEW,
+    SELF_RULES_REVIEW,
+)
+SERVED: Final = (*ALL, *REVIEWS)
+"""All that has a path of its own: `ALL`, which is what is stored, and the reviews."""
+
 # What travels through subresources and is not stored.
 SCALE: Final = Kind(
     group="autoscaling", version="v1", name="Scale", plural="scales", namespaced=True
@@ -338,8 +401,8 @@ EVICTION: Final = Kind(
     group="policy", version="v1", name="Eviction", plural="evictions", namespaced=True
 )
 
-_BY_PATH: Final = MappingProxyType({(k.group, k.version, k.plural): k for k in ALL})
-_BY_NAME: Final = MappingProxyType({(k.api_version, k.name): k for k in ALL})
+_BY_PATH: Final = MappingProxyType({(k.group, k.version, k.plural): k for k in SERVED})
+_BY_NAME: Final = MappingProxyType({(k.api_version, k.name): k for k in SERVED})
 
 
 def find(group: str, version: str, plural: str) -> Kind | None:

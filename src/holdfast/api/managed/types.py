@@ -23,6 +23,7 @@ _SCALARS: Final = {
     "int32": "numeric",
     "int64": "numeric",
     "float": "numeric",
+    "texts": "opaque",
     "any": "opaque",
     "fields": "opaque",
 }
