@@ -13,6 +13,7 @@ from benchmarks import (
     heketi_size,
     process,
     requests,
+    vsphere,
     watches,
 )
 from benchmarks.report import Figure
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "csi-cycle": csi.cycle,
     "heketi-size": heketi_size.sizes,
     "heketi-placement": heketi_placement.placement,
+    "vsphere": vsphere.volumes,
     "static-10000": lambda: claims.static(10_000, 350),
     "rbd": _rbd,
 }

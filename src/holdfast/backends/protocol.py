@@ -162,6 +162,24 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedClass:
+    """A StorageClass that a storage system's own configuration asks for.
+
+    `topology` limits the class to nodes with one of the values of each key; `late` delays
+    binding until a pod is there.
+    """
+
+    name: str
+    provisioner: str
+    parameters: Mapping[str, str]
+    topology: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    late: bool = True
+    expansion: bool = True
+    default: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A block device on this machine. `identity` tells it from every other one."""
 
@@ -343,6 +361,19 @@ class NodeObserver(Protocol):
 
     async def node_state(self, node: str) -> NodeState:
         """Return what is known of `node` now; "unknown" rather than a guess."""
+        ...
+
+
+@runtime_checkable
+class Discoverer(Protocol):
+    """Knows from the storage system which classes there should be, and where nodes are."""
+
+    async def wanted_classes(self) -> Sequence[WantedClass]:
+        """Return all wanted classes. Raises Unavailable rather than an incomplete answer."""
+        ...
+
+    async def node_labels(self, node: str) -> Mapping[str, str]:
+        """Return the labels of region and zone of the machine; empty when nothing is known."""
         ...
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from holdfast.backends.cinder import legacy as cinder_legacy
 from holdfast.backends.local import legacy as local_legacy
-from holdfast.backends.names import Provisioner, Source, csi_handle
+from holdfast.backends.names import Provisioner, Source, csi_handle, csi_source
 from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
 from holdfast.backends.rbd import legacy as rbd_legacy
 from holdfast.backends.secretrefs import SecretRef
+from holdfast.backends.vsphere import legacy as vsphere_legacy
 from holdfast.kit import suggest
 
 # The instances of one kind as the configuration has them: by name, the settings of each.
@@ -58,16 +59,30 @@ def _open_cinder_node(instances: Instances, directory: Path) -> NodeSide:
     return CinderNodeSide(instances, directory)
 
 
+def _open_vsphere(instances: Instances, directory: Path) -> Backend:
+    from holdfast.backends.vsphere.backend import VsphereBackend
+
+    return VsphereBackend(instances, directory)
+
+
+def _open_vsphere_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.vsphere import node_side
+
+    return node_side.node_side(instances, directory)
+
+
 # Backends of storage systems on the network; the local backend is opened for each node.
 BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {
     "cinder": _open_cinder,
     "rbd": _open_rbd,
+    "vsphere": _open_vsphere,
 }
 
 NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {
     "cinder": _open_cinder_node,
     "local": _open_local_node,
     "rbd": _open_rbd_node,
+    "vsphere": _open_vsphere_node,
 }
 
 PROVISIONERS: Mapping[str, Provisioner] = {
@@ -82,6 +97,8 @@ PROVISIONERS: Mapping[str, Provisioner] = {
         ),
         *rbd_legacy.PROVISIONERS,
         *cinder_legacy.PROVISIONERS,
+        Provisioner(vsphere_legacy.PROVISIONER, "vsphere", vsphere_legacy.pv_source),
+        Provisioner(vsphere_legacy.DRIVER, "vsphere", csi_source, {"disk": "fcd"}),
     )
 }
 
@@ -92,6 +109,8 @@ DRIVERS: Mapping[str, str] = {
     local_legacy.PROVISIONER: "local",
     rbd_legacy.DRIVER: "rbd",
     rbd_legacy.CSI_DRIVER: "rbd",
+    vsphere_legacy.DRIVER: "vsphere",
+    vsphere_legacy.OLD_DRIVER: "vsphere",
 }
 
 # Backends that have to attach a volume before a node can use it. Every CSI driver's CSIDriver
@@ -103,6 +122,9 @@ SOURCES: Mapping[str, Source] = {
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
     "rbd": rbd_legacy.SOURCE,
+    vsphere_legacy.SOURCE: Source(
+        "vsphere", vsphere_legacy.handle_of, driver=vsphere_legacy.DRIVER
+    ),
 }
 
 

@@ -30,6 +30,7 @@ from holdfast.controllers import (
     snapshots,
 )
 from holdfast.controllers.csidrivers import DriverObjects
+from holdfast.controllers.discovery import ClassDiscovery
 from holdfast.controllers.events_ttl import EventExpiry
 from holdfast.controllers.lostnodes import LostNodes
 from holdfast.controllers.namespaces import NamespaceDeletion
@@ -125,6 +126,7 @@ def control_plane(
         EventExpiry(client, informers, node_events).run,
         *_node_loss(client, informers, node_events, settings.nodes.grace_seconds),
         DriverObjects(client, _attach_required(extra)).run,
+        _class_discovery(as_provisioner, settings, backends),
         *_workloads(client, informers),
         *_advanced(client, informers, by_provisioner, provisioners),
     )
@@ -135,6 +137,12 @@ def control_plane(
         await backends.close()
 
     return ControlPlane(informers, components, _Reachable(fleet), fleet, close)
+
+
+def _class_discovery(client: Client, settings: config.Config, backends: systems.Backends) -> Run:
+    """What follows the classes that configured storage systems ask for."""
+    openers = {kind: backends.opener(kind) for kind in settings.storage}
+    return ClassDiscovery(client, openers, registry.DRIVERS).run
 
 
 def _attach_required(extra: Mapping[str, Served]) -> dict[str, bool]:

@@ -1,0 +1,224 @@
+"""The files an installation needs: vsphere.conf, Secret, class, packer variables, MetalLB.
+
+Each function gives text or an object and changes nothing. Passwords appear only where the
+caller says so; the file then is the caller's to keep.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holdfast.backends import errors
+from holdfast.backends.vsphere import legacy
+from holdfast.backends.vsphere.configuration import Workspace
+from holdfast.backends.vsphere.gateway import Link
+from holdfast.backends.vsphere.sdk import vim
+from holdfast.kit import suggest
+
+HIDDEN = "********"
+PACKER = (
+    "vcenter_server",
+    "vcenter_username",
+    "vcenter_password",
+    "vcenter_cluster",
+    "vcenter_datacenter",
+    "vcenter_resource_pool",
+    "vcenter_datastore",
+    "vcenter_folder",
+    "vm_network",
+)
+_PACKER_LINE = re.compile(r'\s*([a-z_]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(#.*)?$')
+# Private and public numbers of autonomous systems: RFC 6996 and 7607 leave out 0 and 65535.
+_LARGEST_ASN = 4_294_967_294
+
+
+def vsphere_conf(workspace: Workspace, *, secrets: bool) -> str:
+    """Return a workspace as the in-tree provider's vsphere.conf."""
+    home = workspace.home
+    shown = home.credentials() if secrets else None
+    user = home.credentials().user
+    lines = [
+        "[Global]",
+        f"user = {_quoted(user)}",
+        f"password = {_quoted(shown.password if shown else HIDDEN)}",
+        f"port = {_quoted(str(home.port))}",
+        f'insecure-flag = "{1 if home.insecure else 0}"',
+        f"datacenters = {_quoted(','.join(home.datacenters) or workspace.datacenter)}",
+    ]
+    lines += [f"ca-file = {_quoted(home.ca_file)}"] if home.ca_file else []
+    lines += [f"thumbprint = {_quoted(home.thumbprint)}"] if home.thumbprint else []
+    for center in workspace.centers:
+        lines += ["", f"[VirtualCenter {_quoted(center.server)}]"]
+    lines += ["", "[Workspace]", f"server = {_quoted(home.server)}"]
+    lines += [f"datacenter = {_quoted(workspace.datacenter)}"]
+    lines += [f"folder = {_quoted(workspace.folder)}"]
+    if workspace.default_datastore:
+        lines.append(f"default-datastore = {_quoted(workspace.default_datastore)}")
+    if workspace.resource_pool:
+        lines.append(f"resourcepool-path = {_quoted(workspace.resource_pool)}")
+    lines += ["", "[Disk]", f"scsicontrollertype = {workspace.controller}"]
+    if workspace.public_network:
+        lines += ["", "[Network]", f"public-network = {_quoted(workspace.public_network)}"]
+    if workspace.tags.wanted:
+        lines += ["", "[Labels]", f"region = {_quoted(workspace.tags.region_category)}"]
+        lines += [f"zone = {_quoted(workspace.tags.zone_category)}"]
+    return "\n".join(lines) + "\n"
+
+
+def secret(workspace: Workspace, name: str, namespace: str, *, secrets: bool) -> dict[str, Any]:
+    """Return the Secret with user and password of every vCenter."""
+    data: dict[str, str] = {}
+    for center in workspace.centers:
+        given = center.credentials()
+        data[f"{center.server}.username"] = given.user
+        data[f"{center.server}.password"] = given.password if secrets else HIDDEN
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "Opaque",
+        "stringData": data,
+    }
+
+
+def storage_class(name: str, parameters: Mapping[str, str], *, csi: bool) -> dict[str, Any]:
+    """Return a class with these parameters, of the old or the new name."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": legacy.DRIVER if csi else legacy.PROVISIONER,
+        "parameters": dict(parameters),
+        "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": True,
+        "volumeBindingMode": "WaitForFirstConsumer" if csi else "Immediate",
+    }
+
+
+def packer(values: Mapping[str, str]) -> str:
+    """Return the variables of the image build as vsphere.auto.pkrvars.hcl."""
+    return "".join(f"{key} = {_quoted(values[key])}\n" for key in PACKER)
+
+
+def read_packer(text: str, where: str) -> dict[str, str]:
+    """Read a variables file; raises errors.Invalid for lines and names that are wrong."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith(("#", "//")):
+            continue
+        match = _PACKER_LINE.match(line)
+        if match is None:
+            raise errors.Invalid('no name = "value"', f"{where}:{number}", "")
+        if match[1] not in PACKER:
+            guess = suggest.nearest(match[1], PACKER)
+            hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(PACKER)}"
+            raise errors.Invalid(f'unknown variable "{match[1]}"', f"{where}:{number}", hint)
+        found[match[1]] = json.loads(f'"{match[2]}"')
+    missing = [key for key in PACKER if not found.get(key)]
+    if missing:
+        raise errors.Invalid(f"missing: {', '.join(missing)}", where, "set them")
+    return found
+
+
+def check_packer(link: Link, values: Mapping[str, str]) -> list[str]:
+    """Return what of the variables does not exist in the vCenter, one line each."""
+    wrong: list[str] = []
+    try:
+        datacenter = link.reader.datacenter(values["vcenter_datacenter"])
+    except errors.NotFound as error:
+        return [f"vcenter_datacenter: {error}"]
+    root = link.session.ref(vim.Datacenter, datacenter.moid)
+    lists = (
+        ("vcenter_cluster", vim.ComputeResource),
+        ("vcenter_datastore", vim.Datastore),
+        ("vm_network", vim.Network),
+    )
+    for key, kind in lists:
+        names = _names(link, kind, root)
+        if values[key].rpartition("/")[2] not in names:
+            guess = suggest.nearest(values[key], names)
+            hint = f'; did you mean "{guess}"?' if guess else f"; there are: {', '.join(names[:8])}"
+            wrong.append(f'{key}: "{values[key]}" does not exist{hint}')
+    cluster = f"{datacenter.path}/host/{values['vcenter_cluster']}"
+    pool = values["vcenter_resource_pool"].strip("/")
+    inside = pool if pool == "Resources" or pool.startswith("Resources/") else f"Resources/{pool}"
+    if link.reader.at_path(f"{cluster}/{inside}") is None:
+        wrong.append(f'vcenter_resource_pool: "{pool}" does not exist in the cluster')
+    try:
+        link.reader.folder(datacenter, values["vcenter_folder"])
+    except errors.NotFound as error:
+        wrong.append(f"vcenter_folder: {error.what}; {error.remedy}")
+    return wrong
+
+
+def _names(link: Link, kind: Any, root: Any) -> list[str]:
+    return sorted(str(values.get("name")) for _, values in link.reader.under(kind, ["name"], root))
+
+
+def metallb(
+    peers: Sequence[str], peer_asn: int, own_asn: int, ranges: Sequence[str], name: str
+) -> list[dict[str, Any]]:
+    """Return MetalLB's objects for BGP; raises errors.Invalid naming the wrong value."""
+    for label, number in (("the routers' ASN", peer_asn), ("the cluster's ASN", own_asn)):
+        if not 0 < number <= _LARGEST_ASN or number in (65535, 23456):
+            raise errors.Invalid(f"{label} cannot be {number}", "MetalLB", "1 to 4294967294")
+    addresses = [_range(each) for each in ranges]
+    if not addresses or not peers:
+        raise errors.Invalid("no router or no address range is given", "MetalLB", "")
+    metadata = {"namespace": "metallb-system"}
+    made: list[dict[str, Any]] = [
+        {
+            "apiVersion": "metallb.io/v1beta2",
+            "kind": "BGPPeer",
+            "metadata": {"name": f"{name}-{number}", **metadata},
+            "spec": {"myASN": own_asn, "peerASN": peer_asn, "peerAddress": _address(peer)},
+        }
+        for number, peer in enumerate(peers, 1)
+    ]
+    made.append(
+        {
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"name": name, **metadata},
+            "spec": {"addresses": addresses},
+        }
+    )
+    made.append(
+        {
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "BGPAdvertisement",
+            "metadata": {"name": name, **metadata},
+            "spec": {"ipAddressPools": [name]},
+        }
+    )
+    return made
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError as error:
+        raise errors.Invalid(f'"{text}" is no IP address', "MetalLB router", "") from error
+
+
+def _range(text: str) -> str:
+    first, dash, last = text.strip().partition("-")
+    try:
+        if not dash:
+            return str(ipaddress.ip_network(text.strip()))
+        low, high = ipaddress.ip_address(first.strip()), ipaddress.ip_address(last.strip())
+    except ValueError as error:
+        remedy = "write 203.0.113.0/28 or 203.0.113.10-203.0.113.20"
+        raise errors.Invalid(f'"{text}" is no range', "MetalLB addresses", remedy) from error
+    if low.version != high.version or int(low) > int(high):
+        raise errors.Invalid(f'"{text}" ends before it begins', "MetalLB addresses", "")
+    return f"{low}-{high}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

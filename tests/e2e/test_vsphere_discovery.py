@@ -1,0 +1,312 @@
+"""Two stories of vSphere administrators, with `holdfast up`, kubectl and govc.
+
+The first tags datacenters, clusters and datastores and gets classes; the second writes a
+vsphere.conf, prepares VMs, and mounts disks made by a class and by hand. Where a guest would
+see its disks as SCSI devices, loop devices stand in: whatever vCenter says hangs in a VM
+appears as a link in the node's device directory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import machine
+from machine import Machine, eventually
+from servers.vsphere.guest import Guest
+from servers.vsphere.vcenter import USER, VCenter
+
+pytestmark = pytest.mark.e2e
+
+FOLDER = "kubernetes-cluster"
+REGIONS = {"k8s-region-x1": "X1", "k8s-region-x2": "X2"}
+
+
+@pytest.fixture
+def vcenter(tmp_path: Path) -> Iterator[VCenter]:
+    found = VCenter(tmp_path / "vcenter", "-dc", "2", "-cluster", "2", "-ds", "2")
+    yield found
+    found.stop()
+
+
+def configure(found: Machine, text: str, uuid: str = "") -> None:
+    found.data_dir.mkdir(parents=True, exist_ok=True)
+    (found.data_dir / "holdfast.toml").write_text(text)
+    if uuid:
+        note = found.data_dir / "nodes" / machine.NODE / "backends" / "vsphere"
+        note.mkdir(parents=True)
+        (note / "vm-uuid").write_text(uuid)
+
+
+def prepare(found: Machine, *arguments: str) -> str:
+    """Run `holdfast prepare vsphere` and return what it printed."""
+    environment = {
+        **found.environment(),
+        "PYTHONPATH": machine.PYTHONPATH,
+        "HOLDFAST_DATA_DIR": str(found.data_dir),
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "holdfast.cli", "prepare", "vsphere", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def discovered(found: Machine) -> dict[str, dict]:  # type: ignore[type-arg]
+    return {
+        each["metadata"]["name"]: each
+        for each in found.all("sc", "")
+        if (each["metadata"].get("labels") or {}).get("holdfast.dev/discovered-by") == "vsphere"
+    }
+
+
+def test_classes_follow_the_tags_of_two_regions_with_two_zones_each(
+    vcenter: VCenter, new_machine: Callable[[], Machine]
+) -> None:
+    password = vcenter.password.replace("\\", "\\\\").replace('"', '\\"')
+    found = new_machine()
+    configure(
+        found,
+        f"""
+[vsphere.platform]
+server = "127.0.0.1"
+port = {vcenter.port}
+user = "{USER}"
+password = "{password}"
+ca_file = "{vcenter.certificate}"
+datacenters = ["DC0", "DC1"]
+datacenter = "DC0"
+region_category = "k8s-region"
+zone_category = "k8s-zone"
+""",
+        vcenter.uuid_of("/DC0/vm/DC0_C0_RP0_VM0"),
+    )
+    found.start()
+    wanted = [
+        *("--region", "k8s-region-x1=k8s-zone-x1-a,k8s-zone-x1-b"),
+        *("--region", "k8s-region-x2=k8s-zone-x2-a,k8s-zone-x2-b"),
+        *("--attach", "k8s-region-x1=/DC0", "--attach", "k8s-region-x2=/DC1"),
+    ]
+    for number, region in ((0, "x1"), (1, "x2")):
+        for cluster, zone in ((0, "a"), (1, "b")):
+            tag = f"k8s-zone-{region}-{zone}"
+            wanted += ["--attach", f"{tag}=/DC{number}/host/DC{number}_C{cluster}"]
+            wanted += ["--attach", f"{tag}=/DC{number}/datastore/LocalDS_{cluster}"]
+    dry = prepare(found, "tags", "--dry-run", *wanted)
+    assert "govc tags.attach -c k8s-region k8s-region-x1 /DC0" in dry
+    assert vcenter.govc("tags.ls").strip() == ""
+    prepare(found, "tags", *wanted)
+    again = prepare(found, "tags", *wanted)
+    assert "done   " not in again
+    attached = vcenter.govc("tags.attached.ls", "-r", "/DC0/datastore/LocalDS_0")
+    assert attached.strip() == "k8s-zone-x1-a"
+    classes = eventually(
+        lambda: classes if len(classes := discovered(found)) == 4 else None, 20, "four classes"
+    )
+    by_zone = {
+        tuple(term["matchLabelExpressions"][1]["values"]): name
+        for name, each in classes.items()
+        for term in each["allowedTopologies"]
+    }
+    assert sorted(by_zone) == [
+        (f"k8s-zone-{region}-{zone}",) for region in ("x1", "x2") for zone in ("a", "b")
+    ]
+    defaults = [
+        name
+        for name, each in classes.items()
+        if (each["metadata"].get("annotations") or {}).get(
+            "storageclass.kubernetes.io/is-default-class"
+        )
+    ]
+    assert defaults in ([sorted(classes)[0]], [])
+    node = eventually(
+        lambda: (
+            labels
+            if "topology.kubernetes.io/zone"
+            in (labels := (found.get("node", machine.NODE) or {})["metadata"]["labels"])
+            else None
+        ),
+        20,
+        "labels of the node",
+    )
+    assert node["topology.kubernetes.io/region"] == "k8s-region-x1"
+    assert node["topology.kubernetes.io/zone"] == "k8s-zone-x1-a"
+    # A datastore that moves to another zone gets its class anew; one without tags loses it.
+    gone, moved = by_zone["k8s-zone-x2-b",], by_zone["k8s-zone-x1-b",]
+    old = classes[moved]["metadata"]["uid"]
+    vcenter.govc("tags.detach", "-c", "k8s-zone", "k8s-zone-x2-b", "/DC1/datastore/LocalDS_1")
+    vcenter.govc("tags.attach", "-c", "k8s-zone", "k8s-zone-x1-a", "/DC0/datastore/LocalDS_1")
+
+    def changed() -> bool:
+        now = discovered(found)
+        return gone not in now and moved in now and now[moved]["metadata"]["uid"] != old
+
+    eventually(changed, 20, "the classes to follow")
+    kept = set(discovered(found))
+    vcenter.stop()
+    with pytest.raises(machine.Failed):
+        eventually(lambda: set(discovered(found)) != kept, 8)
+
+
+@pytest.mark.root
+def test_the_cloud_provider_by_hand_and_its_volumes(
+    vcenter: VCenter, new_machine: Callable[[], Machine], tmp_path: Path
+) -> None:
+    """vsphere.conf, disk.enableUUID, a class with vSAN settings, a pod, and a static disk."""
+    vcenter.gather(FOLDER, ["/DC0/vm/DC0_C0_RP0_VM0", "/DC0/vm/DC0_C0_RP0_VM1"])
+    shelf = tmp_path / "vsan"
+    shelf.mkdir()
+    hosts = vcenter.govc("find", "/DC0", "-type", "h").split()
+    where = ("-name", "vsanDatastore", "-path", str(shelf))
+    vcenter.govc("datastore.create", "-type", "local", *where, *hosts)
+    virtual = f"/DC0/vm/{FOLDER}/DC0_C0_RP0_VM0"
+    conf = tmp_path / "vsphere.conf"
+    password = vcenter.password.replace("\\", "\\\\").replace('"', '\\"')
+    conf.write_text(
+        f"""
+# as on the masters of the cluster
+[Global]
+user = "{USER}"
+password = "{password}"
+port = "{vcenter.port}"
+insecure-flag = "1"
+datacenters = "DC0"
+[VirtualCenter "127.0.0.1"]
+[Workspace]
+server = "127.0.0.1"
+datacenter = "DC0"
+folder = "{FOLDER}"
+default-datastore="vsanDatastore"
+[Disk]
+scsicontrollertype = pvscsi
+"""
+    )
+    guest = Guest(vcenter, virtual, tmp_path / "guest")
+    found = new_machine()
+    configure(
+        found,
+        f'[vsphere.cloud]\nconfig = "{conf}"\ndevice_dir = "{guest.links}"\n',
+        vcenter.uuid_of(virtual),
+    )
+    try:
+        before = found.holdfast("check", "vsphere", check=False)
+        assert "disk.enableUUID is not set" in before.stdout
+        prepare(found, "nodes")
+        extra = vcenter.json("vm.info", "-e", virtual)["virtualMachines"][0]["config"]
+        assert {"key": "disk.enableUUID", "value": "TRUE"}.items() <= {
+            k: v
+            for each in extra["extraConfig"]
+            if each["key"] == "disk.enableUUID"
+            for k, v in each.items()
+        }.items()
+        by_hand = ("--datastore", "vsanDatastore", "--size", "1G", "k8sData/MySQLDisk.vmdk")
+        prepare(found, "disk", *by_hand)
+        assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
+        found.start()
+        found.create(_DYNAMIC)
+        claim = found.wait_for_phase("pvc", "vsphere-pvc002", "Bound", 30)
+        volume = found.get("pv", claim["spec"]["volumeName"])
+        assert volume is not None
+        path = volume["spec"]["vsphereVolume"]["volumePath"]
+        name = claim["spec"]["volumeName"]
+        assert path == f"[vsanDatastore] kubevols/kubernetes-dynamic-{name}.vmdk"
+        found.create(_POD.format(name="dynamic", claim="vsphere-pvc002"))
+        found.wait_for_phase("pod", "dynamic", "Running", 60)
+        assert vcenter.attached(virtual) == [path]
+        found.create(_STATIC)
+        found.wait_for_phase("pvc", "static", "Bound", 30)
+        found.create(_POD.format(name="static", claim="static"))
+        found.wait_for_phase("pod", "static", "Running", 60)
+        assert vcenter.attached(virtual) == ["[vsanDatastore] k8sData/MySQLDisk.vmdk", path]
+        found.kubectl("delete", "pod", "dynamic", "static", "--wait=true")
+        eventually(lambda: vcenter.attached(virtual) == [], 60, "the disks to be detached")
+        found.kubectl("delete", "pvc", "vsphere-pvc002", "static")
+        eventually(lambda: vcenter.files("vsanDatastore", "kubevols") == [], 60, "deletion")
+        assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
+    finally:
+        found.dispose()
+        guest.close()
+
+
+_DYNAMIC = """
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: vsphere-storageclass-spbm
+provisioner: kubernetes.io/vsphere-volume
+reclaimPolicy: Delete
+parameters:
+  datastore: vsanDatastore
+  diskformat: thin
+  fstype: ext4
+  hostFailuresToTolerate: "1"
+  diskStripes: "1"
+---
+kind: PersistentVolumeClaim
+apiVersion: v1
+metadata:
+  name: vsphere-pvc002
+  annotations:
+    volume.beta.kubernetes.io/storage-class: vsphere-storageclass-spbm
+spec:
+  accessModes:
+    - ReadWriteOnce
+  resources:
+    requests:
+      storage: 1Gi
+"""
+
+_STATIC = """
+apiVersion: v1
+kind: PersistentVolume
+metadata:
+  name: mysql
+spec:
+  capacity:
+    storage: 1Gi
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ""
+  vsphereVolume:
+    volumePath: "[vsanDatastore] k8sData/MySQLDisk"
+    fsType: ext4
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: static
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: ""
+  volumeName: mysql
+  resources:
+    requests:
+      storage: 1Gi
+"""
+
+_POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: test-container
+    image: test-webserver
+    volumeMounts:
+    - name: test-volume
+      mountPath: /test-vmdk
+  volumes:
+  - name: test-volume
+    persistentVolumeClaim:
+      claimName: {claim}
+"""

@@ -1,0 +1,308 @@
+"""The vSphere backend when the way to vCenter fails, or Holdfast is killed.
+
+A proxy fails calls by name. After each failure the operation is repeated until it succeeds,
+as the controllers do, and govc is asked what really is there: one volume or none, never two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+import holdfast
+from holdfast.backends import errors
+from holdfast.backends.protocol import VolumeRequest
+from holdfast.backends.vsphere.backend import VsphereBackend
+from servers.vsphere.faultproxy import FaultProxy, Rule
+from servers.vsphere.vcenter import VCenter
+
+pytestmark = pytest.mark.e2e
+
+GIB = 1 << 30
+MACHINE = "/DC0/vm/DC0_C0_RP0_VM0"
+SOURCE = Path(holdfast.__file__).resolve().parent.parent
+_NUMBERS = itertools.count(1)
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
+    found = VCenter(tmp_path_factory.mktemp("hf-h8"), "-ds", "2")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
+    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def backend(
+    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
+) -> AsyncIterator[VsphereBackend]:
+    made = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "own")
+    yield made
+    await made.close()
+
+
+def settings(vcenter: VCenter, port: int) -> dict[str, object]:
+    return vcenter.settings(port=port, default_datastore="LocalDS_0")
+
+
+def request(disk: str) -> VolumeRequest:
+    return VolumeRequest(f"pvc-{next(_NUMBERS)}-faults", GIB, {"disk": disk})
+
+
+async def until_done(call: Callable[[], Awaitable[T]], seen: list[str]) -> T:
+    """Repeat a call as the controllers do, and note what each failure said."""
+    for _ in range(12):
+        try:
+            return await call()
+        except errors.BackendError as error:
+            assert error.retryable, f"not retryable: {error!r}"
+            seen.append(str(error))
+    raise AssertionError(f"never done: {seen}")
+
+
+def volumes(vcenter: VCenter, name: str) -> int:
+    """How many volumes of this name there are, of either kind."""
+    plain = sum(name in each for each in vcenter.files("LocalDS_0", "kubevols"))
+    return plain + vcenter.govc("disk.ls", "-ds", "LocalDS_0").count(name)
+
+
+FAILURES = (
+    Rule("", "delay", seconds=0.3),
+    Rule("", "status", code=503),
+    Rule("", "reset"),
+    Rule("", "lost"),
+    Rule("", "fault", name="NotAuthenticated"),
+    Rule("", "fault", name="HostCommunication"),
+)
+CREATING = ("CreateVirtualDisk_Task", "CreateDisk_Task", "RetrievePropertiesEx")
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda rule: f"{rule.kind}{rule.name}")
+@pytest.mark.parametrize("disk", ["vmdk", "fcd"])
+async def test_a_create_that_fails_anywhere_makes_one_volume(
+    backend: VsphereBackend, vcenter: VCenter, proxy: FaultProxy, disk: str, failure: Rule
+) -> None:
+    warm = await backend.create_volume(request(disk))
+    for method in CREATING:
+        wanted, seen = request(disk), list[str]()
+        proxy.fail(Rule(method, failure.kind, 2, failure.seconds, failure.code, failure.name))
+        made = await until_done(lambda wanted=wanted: backend.create_volume(wanted), seen)  # type: ignore[misc]
+        proxy.heal()
+        assert volumes(vcenter, wanted.name) == 1, (method, seen)
+        assert all("127.0.0.1" in text for text in seen), seen
+        again = await backend.create_volume(wanted)
+        assert again.id == made.id
+        await backend.delete_volume(made.id)
+        assert volumes(vcenter, wanted.name) == 0
+    await backend.delete_volume(warm.id)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda rule: f"{rule.kind}{rule.name}")
+@pytest.mark.parametrize("disk", ["vmdk", "fcd"])
+async def test_attach_detach_and_delete_that_fail_end_as_they_should(
+    backend: VsphereBackend, vcenter: VCenter, proxy: FaultProxy, disk: str, failure: Rule
+) -> None:
+    made = await backend.create_volume(request(disk))
+    uuid = vcenter.uuid_of(MACHINE)
+
+    def break_(*methods: str) -> None:
+        proxy.heal()
+        for method in methods:
+            proxy.fail(Rule(method, failure.kind, 1, failure.seconds, failure.code, failure.name))
+
+    reading = ("FindByUuid", "QueryVirtualDiskUuid", "RetrievePropertiesEx")
+    break_("ReconfigVM_Task", "AttachDisk_Task", *reading)
+    context = await until_done(lambda: backend.attach(made.id, uuid, False), [])
+    assert len(vcenter.attached(MACHINE)) == 1
+    assert len(context["diskUUID"]) == 32
+    break_("ReconfigVM_Task", "DetachDisk_Task", *reading)
+    await until_done(lambda: backend.detach(made.id, uuid), [])
+    assert vcenter.attached(MACHINE) == []
+    break_("DeleteVirtualDisk_Task", "DeleteVStorageObject_Task", *reading)
+    await until_done(lambda: backend.delete_volume(made.id), [])
+    proxy.heal()
+    assert volumes(vcenter, made.id) == 0
+
+
+async def test_a_full_datastore_is_named_and_another_one_taken_when_the_class_allows(
+    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    wanted = request("vmdk")
+    proxy.fail(Rule("CreateVirtualDisk_Task", "fault", 1, name="NoDiskSpace"))
+    free = VsphereBackend({"main": vcenter.settings(port=proxy.port)}, tmp_path / "free")
+    bound = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "bound")
+    try:
+        made = await free.create_volume(wanted)
+        stores = ("LocalDS_0", "LocalDS_1")
+        found = [each for each in stores if vcenter.files(each, "kubevols")]
+        assert sum(wanted.name in str(vcenter.files(each, "kubevols")) for each in found) == 1
+        assert (await free.create_volume(wanted)).id == made.id
+        await free.delete_volume(made.id)
+        proxy.fail(Rule("CreateVirtualDisk_Task", "fault", 1, name="NoDiskSpace"))
+        with pytest.raises(errors.Exhausted, match="NoDiskSpace"):
+            await bound.create_volume(request("vmdk"))
+    finally:
+        await free.close()
+        await bound.close()
+
+
+async def test_many_at_once_through_a_bad_line_are_made_once_each(
+    backend: VsphereBackend, vcenter: VCenter, proxy: FaultProxy
+) -> None:
+    proxy.fail(
+        Rule("CreateVirtualDisk_Task", "lost", 5),
+        Rule("RetrievePropertiesEx", "status", 5),
+        Rule("RetrievePropertiesEx", "fault", 3, name="NotAuthenticated"),
+    )
+    wanted = [request("vmdk") for _ in range(20)]
+    made = await asyncio.gather(
+        *(until_done(lambda one=one: backend.create_volume(one), []) for one in wanted)  # type: ignore[misc]
+    )
+    proxy.heal()
+    assert len({each.id for each in made}) == 20
+    assert all(volumes(vcenter, each.name) == 1 for each in wanted)
+    listed = {each.id for each in (await backend.list_volumes()).volumes}
+    assert {each.id for each in made} <= listed
+    await asyncio.gather(*(backend.delete_volume(each.id) for each in made))
+
+
+# Runs in a process of its own, so that it can be killed between any two calls.
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+import msgspec
+from holdfast.backends.protocol import VolumeRequest
+from holdfast.backends.vsphere.backend import VsphereBackend
+
+async def main():
+    told = msgspec.json.decode(sys.stdin.buffer.read())
+    backend = VsphereBackend({"main": told["settings"]}, Path(told["directory"]))
+    print("ready", flush=True)
+    wanted = VolumeRequest(told["name"], told["size"], told["parameters"])
+    made = await backend.create_volume(wanted)
+    if told["node"]:
+        await backend.attach(made.id, told["node"], False)
+    print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def start(told: dict[str, Any]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *sys.path])}
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(msgspec.json.encode(told))
+    child.stdin.close()
+    assert child.stdout.readline() == b"ready\n"
+    return child
+
+
+def wait(look: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def kill(child: subprocess.Popen[bytes]) -> None:
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+@pytest.mark.parametrize("disk", ["vmdk", "fcd"])
+async def test_killed_at_any_call_nothing_is_doubled_or_orphaned(
+    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path, disk: str
+) -> None:
+    """The child is held at its nth call and killed there; a new process goes on."""
+    uuid = vcenter.uuid_of(MACHINE)
+    told = {
+        "settings": settings(vcenter, proxy.port),
+        "directory": str(tmp_path / "own"),
+        "size": GIB,
+        "parameters": {"disk": disk},
+        "node": uuid,
+    }
+    tasks = ("CreateVirtualDisk_Task", "CreateDisk_Task", "AttachDisk_Task", "ReconfigVM_Task")
+    for method in (*tasks, "RetrievePropertiesEx", "QueryVirtualDiskUuid"):
+        wanted = request(disk)
+        proxy.heal()
+        proxy.fail(Rule(method, "delay", 1, seconds=0.6))
+        child = start({**told, "name": wanted.name})
+        before = proxy.left()
+        await asyncio.to_thread(wait, lambda: proxy.left() < before or child.poll() is not None)  # noqa: B023
+        await asyncio.sleep(0.05)
+        kill(child)
+        # What was under way at the proxy arrives after its sender is dead.
+        await asyncio.sleep(0.8)
+        proxy.heal()
+        backend = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "own")
+        try:
+            made = await until_done(lambda: backend.create_volume(wanted), [])  # noqa: B023
+            assert volumes(vcenter, wanted.name) == 1, method
+            await until_done(lambda: backend.attach(made.id, uuid, False), [])  # noqa: B023
+            assert len(vcenter.attached(MACHINE)) == 1, method
+            await backend.detach(made.id, uuid)
+            await backend.delete_volume(made.id)
+            assert volumes(vcenter, wanted.name) == 0, method
+            assert not list((tmp_path / "own" / "creating").iterdir())
+        finally:
+            await backend.close()
+
+
+async def test_a_restart_waits_for_the_task_the_dead_process_started(tmp_path: Path) -> None:
+    slow = VCenter(tmp_path / "slow", "-method-delay", "CreateVirtualDisk:2500,createDisk:2500")
+    told = {
+        "settings": slow.settings(),
+        "directory": str(tmp_path / "own"),
+        "size": GIB,
+        "node": "",
+    }
+    try:
+        backend = VsphereBackend({"main": slow.settings()}, tmp_path / "warm")
+        await backend.create_volume(request("vmdk"))
+        await backend.close()
+        wanted = request("vmdk")
+        child = start({**told, "name": wanted.name, "parameters": dict(wanted.parameters)})
+        note = tmp_path / "own" / "creating"
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            notes = [each.read_bytes() for each in note.glob("*.json")] if note.is_dir() else []
+            if notes and msgspec.json.decode(notes[0])["task"]:
+                break
+            await asyncio.sleep(0.01)
+        kill(child)
+        backend = VsphereBackend({"main": slow.settings()}, tmp_path / "own")
+        begun = time.monotonic()
+        made = await backend.create_volume(wanted)
+        assert made.size == GIB
+        assert backend.gateway.calls()["CreateVirtualDisk_Task"] <= 1
+        assert time.monotonic() - begun > 0.5, "it did not wait for the task"
+        assert sum(wanted.name in each for each in slow.files("LocalDS_0", "kubevols")) == 1
+        await backend.close()
+    finally:
+        slow.stop()
