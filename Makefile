@@ -4,6 +4,8 @@
 
 BIN := .venv/bin
 ARGS ?=
+# Most tests wait more than they work; PARALLEL= runs them one after the other.
+PARALLEL ?= -n 3 --dist loadgroup
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +26,10 @@ check: ## Format, lint, types, layers and size limits: what a change must pass
 	@tools/setup dev && tools/check
 
 test: ## Unit, component and kubectl tests; ARGS="-k binder" selects
-	@tools/setup dev && $(BIN)/pytest -m "not e2e" $(ARGS)
+	@tools/setup dev && $(BIN)/pytest -m "not e2e" $(PARALLEL) $(ARGS)
 
 e2e: ## Tests with the real file systems and servers; fails where one is missing
-	@tools/setup e2e && $(BIN)/pytest -m e2e $(ARGS)
+	@tools/setup e2e && $(BIN)/pytest -m e2e $(PARALLEL) $(ARGS)
 
 sanity: ## csi-sanity against the local backend: images and directories, mount and block
 	@tools/setup dev && tools/servers/csi-sanity >/dev/null && $(BIN)/pytest -m e2e tests/e2e/test_csi_sanity.py $(ARGS)

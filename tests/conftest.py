@@ -35,10 +35,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(not_selected)
         elif "root" in item.keywords and os.geteuid() != 0:
             item.add_marker(without_root)
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
         for mark in item.iter_markers("kubectl"):
             item.add_marker(_unless_kubectl(mark.args[0]))
         for mark in item.iter_markers("program"):
             item.add_marker(_unless_program(mark.args[0]))
+
+
+def _group_of(item: pytest.Item) -> str:
+    """What has to run in one process: a file, or all end-to-end tests of one storage system.
+
+    Its servers are started once for a process and take their time.
+    """
+    directory = item.path.parent
+    return directory.name if directory.parent.name == "e2e" else str(item.path)
 
 
 def _unless_program(name: str) -> pytest.MarkDecorator:
