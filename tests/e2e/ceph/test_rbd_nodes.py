@@ -181,16 +181,20 @@ async def test_osd_and_monitor_may_die_under_a_writer(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(writer())
-        for daemons in (("osd",), ("mon",), ("osd", "mon")):
-            before = len(written)
-            for daemon in daemons:
-                await asyncio.to_thread(pool.ceph.kill, daemon)
+        try:
+            for daemons in (("osd",), ("mon",), ("osd", "mon")):
+                before = len(written)
+                for daemon in daemons:
+                    await asyncio.to_thread(pool.ceph.kill, daemon)
+                await asyncio.to_thread(pool.ceph.start)
+                for _ in range(20):
+                    grown.clear()
+                    await asyncio.wait_for(grown.wait(), 60)
+                assert len(written) >= before + 20
+        finally:
+            stop.set()
+            # A write that waits for the cluster cannot be interrupted.
             await asyncio.to_thread(pool.ceph.start)
-            for _ in range(20):
-                grown.clear()
-                await asyncio.wait_for(grown.wait(), 60)
-            assert len(written) >= before + 20
-        stop.set()
     await volumes.unstage(_handle(made), node, staging)
     await volumes.stage(_handle(made), node, staging)
     for number in written:

@@ -148,7 +148,7 @@ class Cluster:
         if pid is None:
             return
         os.kill(pid, number)
-        self._until(lambda: self._pid(name) is None, f"{name} ended")
+        self._until(lambda: _ended(pid), f"{name} ended")
 
     def stop(self) -> None:
         """Stop the daemons; the data stays."""
@@ -233,6 +233,15 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise CephFailed(f"not within {seconds:g} s: {what}")
             time.sleep(0.02)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process has let go of everything; its arguments go earlier than its locks."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _free_ports() -> int:
