@@ -17,12 +17,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Makes tests/machine.py importable from test modules, which are no package.
 sys.path.insert(0, str(Path(__file__).parent))
 
 import machine
+
+# How fast examples are made and tried says something about the machine, not about the code.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

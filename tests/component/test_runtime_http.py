@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[type[errors.StatusError], Attempt]] = {
         ),
     ),
     "other uid": (
-        errors.Conflict,
+        errors.Invalid,
         lambda c: c.patch(kinds.NODE, "n1", {"metadata": {"uid": "x", "labels": {"a": "b"}}}),
     ),
     "delete other": (errors.Conflict, lambda c: c.delete(kinds.NODE, "n1", uid="x")),

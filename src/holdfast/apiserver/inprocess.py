@@ -88,7 +88,12 @@ class InProcessClient:
     ) -> Object:
         """See `Client.patch`."""
         return await self._update(
-            kind, name, namespace, lambda old: patches.merge_patch(old, patch), subresource
+            kind,
+            name,
+            namespace,
+            lambda old: patches.merge_patch(old, patch),
+            subresource,
+            patches=True,
         )
 
     async def _update(
@@ -98,12 +103,13 @@ class InProcessClient:
         namespace: str | None,
         change: Callable[[Object], Any],
         subresource: str | None,
+        *,
+        patches: bool = False,
     ) -> Object:
         if subresource is not None and subresource not in kind.subresources:
             raise errors.NotFound.resource()
-        record = await self._resources.update(
-            kind, name, namespace, change, WriteOptions(manager=self._manager), subresource
-        )
+        options = WriteOptions(manager=self._manager, patches=patches)
+        record = await self._resources.update(kind, name, namespace, change, options, subresource)
         return record.obj
 
     async def delete(

@@ -282,12 +282,15 @@ async def test_a_claim_that_gets_bound_wakes_its_pod_before_its_next_try(
 
 
 async def test_a_source_nobody_serves_is_named(machine: Machine, plane: Plane) -> None:
-    await make_volume(plane, "pv1", {"rbd": {"monitors": ["m"], "image": "i"}})
+    source = {"targetPortal": "10.0.0.1", "iqn": "iqn.2024-01.org.example:a", "lun": 0}
+    await make_volume(plane, "pv1", {"iscsi": source})
     await make_pod(plane, "p", [claimed("data", "pv1")])
     await asyncio.sleep(0.5)
     texts = [message for reason, message in await plane.reasons("p") if reason == "FailedMount"]
-    assert texts and texts[0].startswith('MountVolume.SetUp failed for volume "pv1" : rbd volumes')
-    assert "ceph-common" in texts[0]
+    assert texts and texts[0].startswith(
+        'MountVolume.SetUp failed for volume "pv1" : iscsi volumes'
+    )
+    assert "open-iscsi" in texts[0]
     pod = await plane.find(kinds.POD, "p")
     assert pod is not None and pod["status"]["phase"] == "Pending"
 
