@@ -32,8 +32,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what this run cannot or was not asked to do."""
+    """Skip what this run cannot or was not asked to do.
+
+    First of all hooks: pytest-xdist reads the groups in its own, and has read them by then else.
+    """
     without_root = pytest.mark.skip(reason="needs root: run as root to include it")
     not_selected = pytest.mark.skip(reason="end to end: run with `make e2e`")
     e2e_selected = "e2e" in (config.option.markexpr or "")
