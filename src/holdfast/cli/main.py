@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "volumes": ("holdfast.cli.volumes", "Show each claim's volume, where it is, and orphans."),
     "check": ("holdfast.cli.check", "Check storage systems, this machine, classes and secrets."),
     "why": ("holdfast.cli.why", "Say why a claim, volume or pod waits, and what ends it."),
+    "adopt": ("holdfast.cli.adopt", "Make an in-tree volume a csi volume; no data is copied."),
     "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
     "controller": ("holdfast.cli.controller", "Serve a real cluster's claims."),
     "csi": ("holdfast.cli.csi", "Serve a CSI driver on a socket."),

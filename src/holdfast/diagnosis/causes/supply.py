@@ -23,6 +23,11 @@ from holdfast.kit import suggest
 from holdfast.runtime.client import Client, Object
 
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
+# Plug-ins that Kubernetes once had.
+_REMOVED = frozenset(
+    IN_TREE + name
+    for name in ("flocker", "glusterfs", "photon-pd", "quobyte", "rbd", "scaleio", "storageos")
+)
 _FAILURES = ("ProvisioningFailed", "ProvisioningCleanupFailed", "FailedBinding")
 _WORKING = ("Provisioning", "ProvisioningSucceeded")
 
@@ -177,7 +182,7 @@ def _unserved(picture: Picture, found: views.StorageClass) -> Cause | None:
         return None
     where = f"class {found.metadata.name}, provisioner"
     known = {*registry.PROVISIONERS, *drivers}
-    near = suggest.nearest(name, known)
+    near = _meant(name, known)
     if near:
         what = f"nobody answers to provisioner {name}; did you mean {near}?"
         return _class_cause("provisioner-misspelt", what, where, f"provisioner: {near}", found)
@@ -192,6 +197,17 @@ def _unserved(picture: Picture, found: views.StorageClass) -> Cause | None:
         return None
     what = f"nobody answers to provisioner {name}: there is no CSIDriver of that name"
     return Cause("driver-missing", what, where, _start(name))
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """Guess which name was meant; the common part of in-tree names makes none alike."""
+    if name in MIGRATED or name in _REMOVED:
+        return None
+    if not name.startswith(IN_TREE):
+        return suggest.nearest(name, known)
+    plugins = {each.removeprefix(IN_TREE) for each in known if each.startswith(IN_TREE)}
+    near = suggest.nearest(name.removeprefix(IN_TREE), plugins)
+    return IN_TREE + near if near else None
 
 
 def _nowhere(picture: Picture, found: views.StorageClass) -> Cause | None:
