@@ -251,7 +251,7 @@ async def test_what_cannot_be_adopted_says_why(client: Client, tmp_path: Path) -
         with pytest.raises(plan.Refused, match=r"--driver rbd.example does not serve local"):
             await plan.make(client, other.name, "rbd.example")
         await other.adopt(tmp_path / "undo.json")
-        with pytest.raises(plan.Refused, match="is a csi volume of local.holdfast.dev already"):
+        with pytest.raises(plan.Refused, match=r"is a csi volume of local\.holdfast\.dev already"):
             await plan.make(client, other.name, None)
         with pytest.raises(record.RecordError, match="is the undo file of"):
             record.for_volume(tmp_path / "undo.json", "another", "here")
