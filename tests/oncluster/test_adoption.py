@@ -239,8 +239,8 @@ async def test_what_cannot_be_adopted_says_why(client: Client, tmp_path: Path) -
     with pytest.raises(plan.Refused, match="there is no volume nobody"):
         await plan.make(client, "nobody", None)
     pair = Pair(client, "hostPath")
-    pair.volume["spec"] |= {"nfs": {"server": "nfs.example", "path": "/x"}}  # type: ignore[operator]
-    del pair.volume["spec"]["hostPath"]  # type: ignore[attr-defined]
+    pair.volume["spec"] |= {"nfs": {"server": "nfs.example", "path": "/x"}}
+    del pair.volume["spec"]["hostPath"]
     other = Pair(client, "hostPath")
     try:
         await pair.make()

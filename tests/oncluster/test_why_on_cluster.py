@@ -97,11 +97,10 @@ class Scene:
             "source": {"persistentVolumeName": self.mark},
         }
         # The finalizer that every attacher puts there; some fields of a status are required.
-        meta = {"name": f"{self.mark}-{node}", "finalizers": ["external-attacher/test"]}
+        name = f"{self.mark}-{node}"
+        meta = {"name": name, "finalizers": ["external-attacher/test"]}
         full = {"attached": False, **status}
-        return await self.make(
-            kinds.VOLUME_ATTACHMENT, meta["name"], full, spec=spec, metadata=meta
-        )
+        return await self.make(kinds.VOLUME_ATTACHMENT, name, full, spec=spec, metadata=meta)
 
     async def until(self, kind: Kind, name: str, holds: Callable[[Object], Any]) -> Object:
         async with asyncio.timeout(20):

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "why": ("holdfast.cli.why", "Say why a claim, volume or pod waits, and what ends it."),
     "adopt": ("holdfast.cli.adopt", "Make an in-tree volume a csi volume; no data is copied."),
     "prepare": ("holdfast.cli.prepare", "Make a storage system ready for Kubernetes."),
+    "install": ("holdfast.cli.install", "Print the manifests that install it on a cluster."),
     "controller": ("holdfast.cli.controller", "Serve a real cluster's claims."),
     "csi": ("holdfast.cli.csi", "Serve a CSI driver on a socket."),
     "heketi": ("holdfast.cli.heketi", "Manage GlusterFS clusters through Heketi's REST API."),
