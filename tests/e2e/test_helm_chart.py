@@ -54,15 +54,19 @@ def test_helm_gives_what_install_prints(
     chosen = [r"drivers.rbd\.holdfast\.dev.enabled=true", "createNamespace=true", *settings]
     options = [word for setting in chosen for word in ("--set", setting)]
     by_helm = subprocess.run(
-        [helm, "template", "holdfast", ROOT / "deploy" / "chart", "--namespace", "storage"]
-        + ["--kube-version", "1.32.0", "--set-file", f"config={config}", *options],
+        [
+            *(helm, "template", "holdfast", ROOT / "deploy" / "chart", "--namespace", "storage"),
+            *("--kube-version", "1.32.0", "--set-file", f"config={config}", *options),
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
     printed = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", "install", "--print", "-n", "storage"]
-        + ["--config", str(config), *options],
+        [
+            *(sys.executable, "-m", "holdfast.cli", "install", "--print", "-n", "storage"),
+            *("--config", str(config), *options),
+        ],
         env={"PYTHONPATH": machine.PYTHONPATH},
         capture_output=True,
         text=True,
