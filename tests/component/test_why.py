@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -426,6 +427,22 @@ def _bound(here: machine.Machine, name: str, **fields: Any) -> str:
     )
     found: str = here.wait_for_phase("pvc", name, "Bound")["spec"]["volumeName"]
     return found
+
+
+def test_a_class_that_was_made_again_is_not_blamed_for_what_was_before(
+    shared: machine.Machine,
+) -> None:
+    bad = storage_class("mended", parameters={"layuot": "image"})
+    shared.apply(bad, claim("mended", storage_class="mended"))
+    shared.wait_for_event("mended", "ProvisioningFailed")
+    assert why(shared, "pvc/mended")[1]["cause"]["code"] == "parameter"
+    time.sleep(1.1)  # times in the API are whole seconds
+    shared.kubectl("delete", "storageclass", "mended")
+    mended = storage_class("mended", parameters={"layout": "directory"}, volumeBindingMode=WFFC)
+    shared.apply(mended)
+    machine.eventually(
+        lambda: (asked(shared, "pvc/mended")["cause"] or {}).get("code") == "first-consumer"
+    )
 
 
 def test_what_is_well_has_no_cause(shared: machine.Machine) -> None:

@@ -152,6 +152,14 @@ async def test_a_provisioner_that_does_not_answer(scene: Scene) -> None:
     assert f"waits for provisioner {scene.driver}" in cause.what
 
 
+@pytest.mark.parametrize("name", ["kubernetes.io/host-path", "kubernetes.io/rbd"])
+async def test_an_old_name_that_is_ours_to_serve(scene: Scene, name: str) -> None:
+    await scene.make(kinds.STORAGE_CLASS, provisioner=name)
+    await scene.claim()
+    cause = await scene.cause("provisioner-silent", kinds.CLAIM)
+    assert "the controller of Holdfast, which serves it, has not answered" in cause.what
+
+
 async def test_a_plug_in_that_kubernetes_no_longer_has(scene: Scene) -> None:
     await scene.make(kinds.STORAGE_CLASS, provisioner="kubernetes.io/scaleio")
     await scene.claim()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,29 @@ def test_an_adopted_volume_is_deleted_with_its_claim(
     shared.kubectl("delete", "pvc", "goes")
     shared.wait_until_gone("pv", name)
     assert name not in shared.stored()
+
+
+@pytest.mark.parametrize("line", range(5))
+def test_killed_after_any_line_the_same_command_goes_on(
+    shared: machine.Machine, tmp_path: Path, line: int
+) -> None:
+    claim_name = f"killed-{line}"
+    name = _volume(shared, claim_name)["metadata"]["name"]
+    undo = tmp_path / "undo.json"
+    argv = [sys.executable, "-P", "-m", "holdfast.cli", "adopt", f"pv/{name}"]
+    argv += ["--data-dir", str(shared.data_dir), "--record", str(undo)]
+    environment = shared.environment() | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        for _ in range(line + 1):
+            assert started.stdout.readline()
+        started.kill()
+    shared.holdfast("adopt", f"pv/{name}", "--record", str(undo))
+    volume = shared.wait_for_phase("pv", name, "Bound")
+    assert volume["spec"]["csi"]["volumeHandle"] == name
+    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    shared.wait_for_phase("pvc", claim_name, "Bound")
+    assert name in shared.stored()
 
 
 def test_a_volume_the_storage_system_does_not_know_is_refused(shared: machine.Machine) -> None:

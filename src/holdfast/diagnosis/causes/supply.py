@@ -29,6 +29,10 @@ _REMOVED = frozenset(
     for name in ("flocker", "glusterfs", "photon-pd", "quobyte", "rbd", "scaleio", "storageos")
 )
 _FAILURES = ("ProvisioningFailed", "ProvisioningCleanupFailed", "FailedBinding")
+# Kubernetes' refusal of an in-tree name. It repeats for ever, also beside somebody who serves it.
+_NO_PLUGIN = re.compile(r"no volume plugin matched|provisioning in volume plugin \S+ is disabled")
+# Of RFC 3339 text, what all clocks write alike.
+_SECONDS = len("2006-01-02T15:04:05")
 _WORKING = ("Provisioning", "ProvisioningSucceeded")
 
 
@@ -123,13 +127,14 @@ async def secret_problem(
 
 def failure(picture: Picture, obj: Object, found: views.StorageClass) -> Cause | None:
     """Say how making the volume failed last, from the claim's events."""
+    made = found.metadata.creation_timestamp or ""
     told = picture.told(obj, *_FAILURES)
-    failed = [event for event in told if event.warning]
+    # A class is repaired by making it again; what failed before that is over.
+    failed = [event for event in told if event.warning and event.last[:_SECONDS] >= made[:_SECONDS]]
+    own = [event for event in failed if not _NO_PLUGIN.search(event.message)]
+    if failed and not own and _served_by_class(found):
+        return _unheard(picture, obj, found)
     if not failed:
-        return None
-    own = [event for event in failed if not _of_binder(event)]
-    if not own and _served_by_class(found) and picture.told(obj, *_WORKING):
-        # Kubernetes' own refusal of an in-tree name repeats for ever beside our work.
         return None
     last = (own or failed)[-1]
     meta = obj["metadata"]
@@ -148,6 +153,18 @@ def failure(picture: Picture, obj: Object, found: views.StorageClass) -> Cause |
     elif re.search(r"no room|does not fit|not enough|exhausted|exceed", last.message):
         code = "no-room"
     return Cause(code, last.message, where, check)
+
+
+def _unheard(picture: Picture, obj: Object, found: views.StorageClass) -> Cause | None:
+    """Say that an in-tree name waits for us, unless we are at work on it."""
+    if picture.told(obj, *_WORKING):
+        return None
+    name = found.provisioner
+    what = (
+        f"Kubernetes itself has no plug-in {name} any more, and the controller of Holdfast, which "
+        "serves it, has not answered: it does not run"
+    )
+    return Cause("provisioner-silent", what, f"class {found.metadata.name}", _start(name))
 
 
 def progress(picture: Picture, obj: Object, found: views.StorageClass) -> Cause:
@@ -288,7 +305,8 @@ def _start(provisioner: str) -> str:
     backend = registry.DRIVERS.get(provisioner) or _backend(registry.find(provisioner))
     if backend:
         return lines(
-            "# On a cluster: holdfast install --print | kubectl apply -f -",
+            f"# If it is not installed: holdfast install --print --storage {backend} | "
+            "kubectl apply -f -",
             "kubectl -n holdfast rollout status deployment/holdfast-controller",
             f"holdfast check {backend}",
         )
@@ -309,10 +327,6 @@ def _spoke(picture: Picture, provisioner: str) -> bool:
 
 def _annotated(obj: Object) -> bool:
     return views.STORAGE_PROVISIONER in (obj["metadata"].get("annotations") or {})
-
-
-def _of_binder(event: Event) -> bool:
-    return event.source == "persistentvolume-controller"
 
 
 def _served_by_class(found: views.StorageClass) -> bool:
