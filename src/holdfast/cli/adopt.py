@@ -13,6 +13,7 @@ import click
 import yaml
 
 from holdfast.api import errors as api_errors
+from holdfast.api import kinds
 from holdfast.backends import errors
 from holdfast.cli import session, terminal
 from holdfast.controllers import secrets
@@ -122,7 +123,7 @@ class _Adoption:
         path = record_path or Path(f"adopt-{name}.json")
         async with self._access.client() as client:
             begun = record.for_volume(path, name, self._access.url)
-            if begun is None:
+            if begun is None or record.is_over(begun, await _current(client, name)):
                 begun = await self._begin(client, name, path)
                 if begun is None:
                     return
@@ -131,6 +132,7 @@ class _Adoption:
                 if self._dry_run:
                     _show(begun.old, begun.new, [])
                     return
+            begun = await _refreshed(client, path, begun)
             await exchange.Exchange(client, terminal.say, self._wait).run(
                 begun.old, begun.new, begun.policy
             )
@@ -178,8 +180,24 @@ async def _undo(found: access.Access, path: Path, dry_run: bool, wait: float) ->
         _show(begun.new, begun.old, [])
         return
     async with found.client() as client:
+        begun = await _refreshed(client, path, begun)
         await exchange.Exchange(client, terminal.say, wait).run(begun.new, begun.old, begun.policy)
     terminal.say(f"pv/{begun.name} is as it was")
+
+
+async def _current(client: HttpClient, name: str) -> Object | None:
+    try:
+        return await client.get(kinds.VOLUME, name)
+    except api_errors.NotFound:
+        return None
+
+
+async def _refreshed(client: HttpClient, path: Path, begun: record.Record) -> record.Record:
+    """Take the volume's size of now into the undo file, before the object that has it goes."""
+    found = record.with_size(begun, await _current(client, begun.name))
+    if found is not begun:
+        await asyncio.to_thread(record.write, path, found)
+    return found
 
 
 def _show(before: Object, after: Object, steps: list[str]) -> None:

@@ -67,6 +67,28 @@ def test_the_data_of_an_adopted_volume_stays(shared: machine.Machine, tmp_path: 
     assert name not in shared.stored()
 
 
+def test_a_volume_that_grew_meanwhile_keeps_its_size(
+    shared: machine.Machine, tmp_path: Path
+) -> None:
+    name = _volume(shared, "grew")["metadata"]["name"]
+    undo = str(tmp_path / "undo.json")
+    shared.holdfast("adopt", f"pv/{name}", "--record", undo)
+    patch = '{"spec":{"capacity":{"storage":"64Mi"}}}'
+    shared.kubectl("patch", "pv", name, "-p", patch)
+    shared.holdfast("adopt", "--undo", undo)
+    back = shared.get("pv", name)
+    assert back is not None
+    assert "hostPath" in back["spec"]
+    assert back["spec"]["capacity"]["storage"] == "64Mi"
+    # What the file says of before the undo does not count any more.
+    shared.kubectl("patch", "pv", name, "-p", '{"spec":{"mountOptions":["noatime"]}}')
+    shared.holdfast("adopt", f"pv/{name}", "--record", undo)
+    new = shared.get("pv", name)
+    assert new is not None
+    assert new["spec"]["mountOptions"] == ["noatime"]
+    assert new["spec"]["capacity"]["storage"] == "64Mi"
+
+
 def test_an_adopted_volume_is_deleted_with_its_claim(
     shared: machine.Machine, tmp_path: Path
 ) -> None:

@@ -7,12 +7,13 @@ unfinished: repeating the command goes on with it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.api import kinds
+from holdfast.api import kinds, views
 from holdfast.controllers.adoption import plan
 from holdfast.kit import clock, files
 from holdfast.runtime.client import Client, Object
@@ -101,6 +102,25 @@ def read(path: Path) -> Record:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError) as error:
         raise RecordError(f"{path}: is no undo file of holdfast adopt") from error
+
+
+def is_over(record: Record, current: Object | None) -> bool:
+    """Whether the file tells of an adoption that was undone since: what it holds may be old."""
+    if current is None or current["metadata"]["uid"] == record.uid:
+        return False
+    old = views.volume(record.old).spec.source()[0]
+    return views.volume(current).spec.source()[0] == old != "csi"
+
+
+def with_size(record: Record, current: Object | None) -> Record:
+    """Return the record with the size the volume has now: it may have grown since."""
+    size = current["spec"].get("capacity") if current is not None else None
+    if size is None or size == record.new["spec"].get("capacity"):
+        return record
+    old, new = (
+        {**each, "spec": {**each["spec"], "capacity": size}} for each in (record.old, record.new)
+    )
+    return dataclasses.replace(record, old=old, new=new)
 
 
 def for_volume(path: Path, name: str, server: str) -> Record | None:
