@@ -130,7 +130,13 @@ def failure(picture: Picture, obj: Object, found: views.StorageClass) -> Cause |
     made = found.metadata.creation_timestamp or ""
     told = picture.told(obj, *_FAILURES)
     # A class is repaired by making it again; what failed before that is over.
-    failed = [event for event in told if event.warning and event.last[:_SECONDS] >= made[:_SECONDS]]
+    failed = [
+        event
+        for event in told
+        if event.warning
+        and event.last[:_SECONDS] >= made[:_SECONDS]
+        and not (event.message.startswith("storageclass") and event.message.endswith("not found"))
+    ]
     own = [event for event in failed if not _NO_PLUGIN.search(event.message)]
     if failed and not own and _served_by_class(found):
         return _unheard(picture, obj, found)
