@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from holdfast.cli import terminal
+from holdfast.runtime import access
 from holdfast.runtime.http import HttpClient
 from holdfast.server import assemble, config, kubeconfig, machines, systems
 
@@ -42,10 +43,22 @@ def kind_of(word: str) -> str:
 @asynccontextmanager
 async def api(path: Path) -> AsyncIterator[HttpClient]:
     """Connect to the API a kubeconfig names."""
-    access = kubeconfig.read(path)
-    context = ssl.create_default_context(cadata=access.authority.decode("ascii"))
-    async with HttpClient(access.url, token=access.token, ca=context, timeout=15.0) as client:
+    found = kubeconfig.read(path)
+    context = ssl.create_default_context(cadata=found.authority.decode("ascii"))
+    async with HttpClient(found.url, token=found.token, ca=context, timeout=15.0) as client:
         yield client
+
+
+def cluster(data_dir: Path, path: Path | None) -> access.Access:
+    """Return the way to the API: a file's, else the data directory's, else kubectl's own.
+
+    Raises CommandError.
+    """
+    own = kubeconfig.path_in(data_dir)
+    try:
+        return access.find(path or (own if own.exists() else None))
+    except access.AccessError as error:
+        raise terminal.CommandError(str(error)) from error
 
 
 @asynccontextmanager

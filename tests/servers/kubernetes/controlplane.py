@@ -111,6 +111,8 @@ class ControlPlane:
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--advertise-address=127.0.0.1",
+            # As every cluster has it: the node part of a storage driver mounts for the machine.
+            "--allow-privileged=true",
             # Pods would have to wait for an account that no test is about.
             "--disable-admission-plugins=ServiceAccount",
         )

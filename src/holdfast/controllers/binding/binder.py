@@ -15,14 +15,13 @@ import asyncio
 from collections.abc import Iterable
 
 from holdfast.api import kinds, views
-from holdfast.controllers import podclaims
+from holdfast.controllers import podclaims, reclaiming
 from holdfast.controllers.binding.claims import ClaimReconciler, Key
 from holdfast.controllers.binding.matching import Entry, VolumeIndex
 from holdfast.controllers.binding.volumes import VolumeReconciler
 from holdfast.controllers.binding.waiting import WaitingClaims
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners
-from holdfast.controllers.reclaiming import Reclaimer
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import Controller, Done, Outcome
@@ -44,7 +43,7 @@ class Binder:
         informers: Informers,
         recorder: Recorder,
         provisioners: Provisioners,
-        reclaimer: Reclaimer,
+        reclaimer: reclaiming.Reclaimer,
     ) -> None:
         self._claims = informers.of(kinds.CLAIM)
         self._volumes = informers.of(kinds.VOLUME)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from holdfast.api import kinds, views
+from holdfast.controllers import reclaiming
 from holdfast.controllers.binding.writes import Writes
-from holdfast.controllers.reclaiming import Reclaimer
 from holdfast.runtime.client import Object
 from holdfast.runtime.controller import Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -17,7 +17,11 @@ class VolumeReconciler:
     """Kubernetes' syncVolume. `wake_claim` has a claim looked at."""
 
     def __init__(
-        self, informers: Informers, writes: Writes, recorder: Recorder, reclaimer: Reclaimer
+        self,
+        informers: Informers,
+        writes: Writes,
+        recorder: Recorder,
+        reclaimer: reclaiming.Reclaimer,
     ) -> None:
         self._claims = informers.of(kinds.CLAIM)
         self._volumes = informers.of(kinds.VOLUME)
