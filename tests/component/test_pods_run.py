@@ -26,8 +26,7 @@ from holdfast.node import processes
 from holdfast.server import kubeconfig
 from machine import eventually
 
-# Older clients exec and attach over SPDY, which is not spoken.
-pytestmark = [pytest.mark.root, pytest.mark.kubectl("1.31")]
+pytestmark = pytest.mark.root
 
 Object = dict[str, Any]
 
@@ -76,6 +75,10 @@ def inside(holdfast: machine.Machine, name: str, script: str) -> str:
     return said
 
 
+def events(holdfast: machine.Machine, name: str) -> str:
+    return holdfast.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}")
+
+
 def delete(holdfast: machine.Machine, *names: str) -> None:
     holdfast.kubectl("delete", "pod", *names, "--grace-period=1")
 
@@ -114,7 +117,7 @@ def test_an_image_without_a_command_sleeps_with_its_volume_in_place(
     assert shared.kubectl("exec", "nginx", "--", "ls", "/var/lib/www/html") == "lost+found\n"
     usage = shared.kubectl("exec", "nginx", "--", "df", "-hT", "/mnt").splitlines()[1].split()
     assert usage[1] == "ext4" and usage[6] == "/mnt" and usage[0].startswith("/dev/loop")
-    told = eventually(lambda: shared.kubectl("events", "--for", "pod/nginx"))
+    told = eventually(lambda: events(shared, "nginx"))
     assert "only sleeps" in told and "not pulled" in told
     assert "only sleeps" in shared.kubectl("logs", "nginx")
     delete(shared, "nginx")
@@ -315,7 +318,7 @@ def test_readiness_and_liveness_are_probed(shared: machine.Machine) -> None:
     told = eventually(
         lambda: [
             text
-            for text in [shared.kubectl("events", "--for", "pod/probed")]
+            for text in [events(shared, "probed")]
             if "Liveness probe failed" in text and "will be restarted" in text
         ]
     )
@@ -435,13 +438,13 @@ def test_files_can_be_copied_both_ways(shared: machine.Machine, tmp_path: Path) 
     delete(shared, "files")
 
 
-def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine) -> None:
+def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine, kubectl_path: Path) -> None:
     shared.apply(pod("screen", "sleep infinity"))
     shared.wait_for_phase("pod", "screen", "Running")
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     kubectl = subprocess.Popen(
-        ["kubectl", "exec", "-it", "screen", "--", "sh"],
+        [str(kubectl_path), "exec", "-it", "screen", "--", "sh"],
         env=shared.environment(),
         stdin=theirs,
         stdout=theirs,
@@ -474,11 +477,13 @@ def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine) -> None:
     delete(shared, "screen")
 
 
-def test_a_client_that_vanishes_takes_its_program_along(shared: machine.Machine) -> None:
+def test_a_client_that_vanishes_takes_its_program_along(
+    shared: machine.Machine, kubectl_path: Path
+) -> None:
     shared.apply(pod("lonely", "sleep infinity"))
     shared.wait_for_phase("pod", "lonely", "Running")
     kubectl = subprocess.Popen(
-        ["kubectl", "exec", "lonely", "--", "sh", "-c", "sleep 4321 & sleep 4321"],
+        [str(kubectl_path), "exec", "lonely", "--", "sh", "-c", "sleep 4321 & sleep 4321"],
         env=shared.environment(),
         stdout=subprocess.DEVNULL,
     )
@@ -565,7 +570,7 @@ def test_without_bubblewrap_pods_hold_their_volumes_and_say_what_is_missing(
     assert condition["reason"] == "ContainersNotRun"
     assert "install the package bubblewrap" in condition["message"]
     assert list(holdfast.data_dir.glob("nodes/*/pods/*/volumes/*/*/mount/lost+found"))
-    assert eventually(lambda: "ContainersNotRun" in holdfast.kubectl("events", "--for", "pod/p"))
+    assert eventually(lambda: "ContainersNotRun" in events(holdfast, "p"))
     for arguments in (["logs", "p"], ["exec", "p", "--", "true"]):
         assert "install the package bubblewrap" in holdfast.kubectl(*arguments, check=False)
     holdfast.kubectl("delete", "pod", "p")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -54,15 +54,15 @@ def _true(values: Mapping[str, str], name: str) -> bool:
     return values.get(name, "").lower() in ("1", "true", "t")
 
 
-def protocol_of(scope: Scope) -> str:
+def protocol_of(scope: Scope, spoken: Sequence[str] = PROTOCOLS) -> str:
     """The version of the protocol to speak. Raises `BadRequest` when there is none in common."""
     offered = scope.get("subprotocols") or ()
-    for known in PROTOCOLS:
+    for known in spoken:
         if known in offered:
             return known
     raise errors.BadRequest(
         f"unable to upgrade: none of the client's protocols {list(offered)} is spoken here; "
-        f"these are: {', '.join(PROTOCOLS)}"
+        f"these are: {', '.join(spoken)}"
     )
 
 
@@ -113,8 +113,8 @@ class Conversation:
             channel, data = piece
             if wanted.get(channel):
                 await self._say(channel, data)
-        outcome = _outcome(await self._session.result())
-        await self._say(ERROR, msgspec.json.encode(outcome))
+        ended = outcome(await self._session.result())
+        await self._say(ERROR, msgspec.json.encode(ended))
         await self._send({"type": "websocket.close", "code": 1000})
 
     async def _say(self, channel: int, data: bytes) -> None:
@@ -150,15 +150,25 @@ class Conversation:
 
     async def _resize(self, data: bytes) -> None:
         try:
-            size = json.loads(data)
-            columns, rows = int(size["Width"]), int(size["Height"])
-        except (ValueError, KeyError, TypeError):
+            fits = size_of(json.loads(data))
+        except ValueError:
             return
-        if 0 <= columns < 1 << 16 and 0 <= rows < 1 << 16:
-            await self._session.resize(columns, rows)
+        if fits:
+            await self._session.resize(*fits)
 
 
-def _outcome(code: int) -> dict[str, Any]:
+def size_of(size: object) -> tuple[int, int] | None:
+    """The columns and rows a client tells; None when these are none."""
+    if not isinstance(size, dict):
+        return None
+    columns, rows = size.get("Width"), size.get("Height")
+    if not isinstance(columns, int) or not isinstance(rows, int):
+        return None
+    return (columns, rows) if 0 <= columns < 1 << 16 and 0 <= rows < 1 << 16 else None
+
+
+def outcome(code: int) -> dict[str, Any]:
+    """How a program ended, as the Status that clients read its exit code from."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     return {

@@ -39,6 +39,7 @@ _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str | Kind | None]]] = {
     "exec": (("create", "get"), "PodExecOptions"),
     "finalize": (("update",), None),
     "log": (("get",), None),
+    "portforward": (("create", "get"), "PodPortForwardOptions"),
     "scale": (("get", "patch", "update"), kinds.SCALE),
     "status": (("get", "patch", "update"), None),
 }

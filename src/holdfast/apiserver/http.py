@@ -54,7 +54,7 @@ _WRITABLE = ("status", "finalize", "scale")
 _MADE_BY_PUT = (kinds.ENDPOINTS, kinds.EVENT, kinds.LEASE)
 
 Object = dict[str, Any]
-Outcome = Answer | watching.WatchStream | AsyncIterator[bytes]
+Outcome = Answer | watching.WatchStream | podserving.Upgrade | AsyncIterator[bytes]
 
 
 class Api:
@@ -103,6 +103,10 @@ class Api:
         if isinstance(outcome, watching.WatchStream):
             self._count("WATCH", target, 200, started)
             await self._stream(outcome, receive, send)
+            return
+        if isinstance(outcome, podserving.Upgrade):
+            self._count("CONNECT", target, 101, started)
+            await self._pods.run(outcome)
             return
         if not isinstance(outcome, Answer):
             self._count("GET", target, 200, started)
@@ -161,7 +165,7 @@ class Api:
         if subresource == "log" and kind is kinds.POD:
             return self._pods.log(target, request)
         if subresource in podserving.UPGRADED and kind is kinds.POD:
-            raise podserving.not_upgraded(request)
+            return await self._pods.upgrade(target, request)
         form = forms.negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
         query = request.query
         if name is not None:
@@ -183,11 +187,10 @@ class Api:
         records, meta = listing.page(store, kind, selection, query, table=form.table)
         return Answer(form.many(kind, records, meta), content_type=form.content_type)
 
-    async def _post(self, request: Request, target: Target) -> Answer:
+    async def _post(self, request: Request, target: Target) -> Outcome:
         kind, namespace, name, subresource = target
         if subresource in podserving.UPGRADED and kind is kinds.POD:
-            self._pods.check(target, request.scope)
-            raise podserving.not_upgraded(request)
+            return await self._pods.upgrade(target, request)
         options = _write_options(request)
         content_type = request.header(b"content-type")
         content = await request.body()

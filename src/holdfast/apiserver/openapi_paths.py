@@ -126,7 +126,7 @@ class Route:
 
 
 # Subresources that are no objects but streams; clients know them without a schema.
-_STREAMS = frozenset({"attach", "exec", "log"})
+_STREAMS = frozenset({"attach", "exec", "log", "portforward"})
 
 
 def root(group: str, version: str) -> str:

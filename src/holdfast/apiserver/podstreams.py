@@ -1,4 +1,4 @@
-"""The seam to what runs pods: logs, programs in containers, attaching.
+"""The seam to what runs pods: logs, programs in containers, attaching, ports.
 
 The API server answers requests about pods from its store, but a log and a running program
 are on a node. `PodRunner` is all it knows of a node; the composition root hands in one per
@@ -7,6 +7,7 @@ node. Here is also what both sides have to agree on: which container is meant.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -53,6 +54,14 @@ class PodRunner(Protocol):
 
     async def attach(self, pod: Pod, container: str) -> Session:
         """Join the streams of a running container."""
+
+    def check_forward(self, pod: Pod) -> None:
+        """Raise when nothing of the pod runs that could listen on a port."""
+
+    async def connect(
+        self, pod: Pod, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a port of the pod. Raises also OSError, saying what was tried."""
 
     def logs(
         self,

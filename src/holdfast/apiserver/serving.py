@@ -15,9 +15,13 @@ from pathlib import Path
 import uvicorn
 
 from holdfast.apiserver.http import Api
+from holdfast.apiserver.upgrading import HttpConnection
 
 # A request that is being answered when the server stops gets this long, in seconds.
 _GRACE = 3
+# A WebSocket that takes no input for a while, because its program does not, does not answer
+# pings either; only after this time, in seconds, its client counts as gone.
+_PATIENCE = 300
 
 
 class _Server(uvicorn.Server):
@@ -80,9 +84,10 @@ async def serve(
     """Serve until cancelled; `started` is set when connections are answered."""
     config = uvicorn.Config(
         api,
-        http="httptools",
+        http=HttpConnection,
         ws="websockets-sansio",
         ws_per_message_deflate=False,
+        ws_ping_timeout=_PATIENCE,
         lifespan="off",
         interface="asgi3",
         log_config=None,

@@ -95,7 +95,7 @@ POD: Final = Kind(
     plural="pods",
     namespaced=True,
     short_names=("po",),
-    subresources=("attach", "binding", "eviction", "exec", "log", "status"),
+    subresources=("attach", "binding", "eviction", "exec", "log", "portforward", "status"),
     categories=("all",),
     field_selectors=(
         "spec.hostNetwork",

@@ -1,4 +1,4 @@
-"""What the API server asks of a node: logs, and programs in containers.
+"""What the API server asks of a node: logs, programs in containers, ports.
 
 The server knows pods and HTTP, this knows containers; between them is the protocol
 `apiserver.podstreams.PodRunner`, which this class fulfils without importing it. Errors are
@@ -7,6 +7,8 @@ those of the API, in the words a kubelet uses.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,6 +64,32 @@ class PodRunner:
             return await sessions.attach(attempt, last=bool(spec.get("stdinOnce")))
         except OSError as error:
             raise _not_running(container) from error
+
+    def check_forward(self, pod: Mapping[str, Any]) -> None:
+        """Raise when no container of the pod runs."""
+        self._check()
+        attempts = self._containers.of(pod["metadata"]["uid"]).values()
+        if not any(each[-1].running for each in attempts if each):
+            meta = pod["metadata"]
+            raise errors.InternalError.of(
+                "unable to upgrade connection: pod not found "
+                f'("{meta["name"]}_{meta["namespace"]}")'
+            )
+
+    async def connect(
+        self, pod: Mapping[str, Any], port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a port of the pod. Its network is the machine's, so that is loopback."""
+        self.check_forward(pod)
+        failures = []
+        for protocol, host in (("IPv4", "127.0.0.1"), ("IPv6", "::1")):
+            try:
+                return await asyncio.open_connection(host, port)
+            except OSError as error:
+                failures.append(f"{protocol}: {_told(host, port, error)}")
+        raise ConnectionRefusedError(
+            f"failed to connect to localhost:{port} on this node, {', '.join(failures)}"
+        )
 
     def logs(
         self,
@@ -121,6 +149,13 @@ def _not_running(container: str) -> errors.StatusError:
     return errors.InternalError.of(
         f'unable to upgrade connection: container not found ("{container}")'
     )
+
+
+def _told(host: str, port: int, error: OSError) -> str:
+    """An error in the words that clients know from Kubernetes."""
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    at = f"[{host}]" if ":" in host else host
+    return f"dial {at}:{port}: connect: {reason}"
 
 
 def _why(pod: Mapping[str, Any], container: str) -> str:
