@@ -25,6 +25,8 @@ TUNNELLED = f"SPDY/3.1+{PROTOCOL}"
 _CHUNK = 64 * 1024
 # Seconds a client has for the second stream of a pair.
 _PAIRING = 30.0
+# Connections of one client; it may reset streams and open others before their tasks end.
+_CONNECTIONS = 1024
 
 
 class _Pair:
@@ -73,6 +75,8 @@ class Forwarding:
         # Clients of long ago do not number requests, but open the error stream just before.
         number = stream.number if kind == "error" else stream.number - 2
         name = stream.headers.get("requestid") or str(number)
+        if name not in self._pairs and len(self._tasks) >= _CONNECTIONS:
+            raise Refused(f"there are {_CONNECTIONS} connections already")
         pair = self._pairs.get(name) or _Pair()
         pair.add(kind, stream)
         if name not in self._pairs:

@@ -117,7 +117,7 @@ class RemoteCommand:
             while text:
                 try:
                     size, end = decoder.raw_decode(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     text = text[:_SIZE_LIMIT]
                     break
                 text = text[end:].lstrip()

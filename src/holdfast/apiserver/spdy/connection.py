@@ -126,6 +126,7 @@ class Connection:
         self._unread = 0
         self._room = asyncio.Event()
         self._sending = asyncio.Lock()
+        self._said_goodbye = False
 
     async def serve(self, accept: Callable[[Stream], None]) -> None:
         """Receive until the client ends; `accept` gets each new stream and may raise `Refused`."""
@@ -181,16 +182,25 @@ class Connection:
             case frames.SynStream():
                 await self._open(frame, accept)
             case frames.Data() | frames.Headers():
+                self._check_opened(frame.stream)
                 stream = self._streams.get(frame.stream)
                 if stream is not None:
                     data = frame.data if isinstance(frame, frames.Data) else b""
                     self._unread += stream.hear(data, fin=frame.fin)
                     self.settle(stream)
             case frames.Reset():
+                self._check_opened(frame.stream)
                 if gone := self._streams.pop(frame.stream, None):
                     gone.end(reset=True)
+            case frames.SynReply():
+                raise ProtocolError(f"stream {frame.stream} is answered, but was never opened")
             case frames.Ping() if frame.number % 2:
                 await self.send(frame)
+
+    def _check_opened(self, number: int) -> None:
+        """Raise `ProtocolError` unless there is or was such a stream; what was may be late."""
+        if number > self._last or not number % 2:
+            raise ProtocolError(f"stream {number} was never opened")
 
     async def _open(self, frame: frames.SynStream, accept: Callable[[Stream], None]) -> None:
         number = frame.stream
@@ -225,6 +235,9 @@ class Connection:
             stream.discard()
 
     async def _say_goodbye(self, status: int) -> None:
+        if self._said_goodbye:
+            return
+        self._said_goodbye = True
         try:
             async with asyncio.timeout(1):
                 await self.send(frames.GoAway(self._last, status))
