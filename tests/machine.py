@@ -34,6 +34,11 @@ SOURCE = Path(holdfast.__file__).resolve().parent.parent
 # Another interpreter than the tester's finds the same packages.
 PYTHONPATH = os.pathsep.join([str(SOURCE), *(path for path in sys.path if "site-packages" in path)])
 NODE = "node-1"
+# The last two say over what kubectl talks to containers; tests set them.
+_KEPT = (
+    *("PATH", "LANG", "TMPDIR"),
+    *("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"),
+)
 # Where kinds are read; `get` and `all` know these.
 Value = TypeVar("Value")
 
@@ -242,7 +247,7 @@ class Machine:
 
     def environment(self) -> dict[str, str]:
         """Give the environment of its programs: nothing of the tester's own configuration."""
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
+        kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
         return kept | {
             "HOME": str(self._home),
             "KUBECONFIG": str(self.kubeconfig),

@@ -31,6 +31,12 @@ pytestmark = pytest.mark.root
 Object = dict[str, Any]
 
 
+@pytest.fixture(params=["true", "false"], ids=["WebSocket", "SPDY"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over what kubectl talks to containers; those before 1.29 know SPDY only and do not look."""
+    monkeypatch.setenv("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", request.param)
+
+
 def pod(name: str, script: str | None, **fields: Any) -> Object:
     """A pod with one container `c` that runs a shell script, or only an image."""
     spec = {key: fields.pop(key) for key in list(fields) if key in SPEC}
@@ -378,6 +384,7 @@ def test_logs_can_be_cut_stamped_and_followed(shared: machine.Machine) -> None:
     delete(shared, "talk")
 
 
+@pytest.mark.usefixtures("transport")
 def test_exec_carries_streams_exit_codes_and_large_input(shared: machine.Machine) -> None:
     shared.apply(pod("talker", "sleep infinity"))
     shared.wait_for_phase("pod", "talker", "Running")
@@ -427,6 +434,7 @@ def test_version_4_of_the_protocol_is_spoken_too(shared: machine.Machine) -> Non
     delete(shared, "older")
 
 
+@pytest.mark.usefixtures("transport")
 def test_files_can_be_copied_both_ways(shared: machine.Machine, tmp_path: Path) -> None:
     shared.apply(pod("files", "sleep infinity"))
     shared.wait_for_phase("pod", "files", "Running")
@@ -438,6 +446,7 @@ def test_files_can_be_copied_both_ways(shared: machine.Machine, tmp_path: Path) 
     delete(shared, "files")
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine, kubectl_path: Path) -> None:
     shared.apply(pod("screen", "sleep infinity"))
     shared.wait_for_phase("pod", "screen", "Running")
@@ -467,9 +476,13 @@ def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine, kubectl_path:
         return look
 
     eventually(see(b"# "))
-    os.write(ours, b"tty; sleep 0.5; stty size; exit 4\n")
+    os.write(ours, b"tty; sleep 0.5; stty size\n")
     eventually(see(b"33 77"))
     assert b"/dev/pts/0" in seen
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 99, 0, 0))
+    kubectl.send_signal(signal.SIGWINCH)
+    os.write(ours, b"until stty size | grep '44 9[9]'; do sleep 0.1; done; exit 4\n")
+    eventually(see(b"44 99"))
     code = kubectl.wait(20)
     see(b"")()
     assert code == 4, seen
@@ -477,6 +490,7 @@ def test_a_terminal_has_a_name_and_a_size(shared: machine.Machine, kubectl_path:
     delete(shared, "screen")
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_client_that_vanishes_takes_its_program_along(
     shared: machine.Machine, kubectl_path: Path
 ) -> None:
@@ -504,6 +518,7 @@ def test_a_client_that_vanishes_takes_its_program_along(
     delete(shared, "lonely")
 
 
+@pytest.mark.usefixtures("transport")
 def test_attach_reaches_the_container_itself(shared: machine.Machine) -> None:
     script = "while read line; do echo got $line; done; echo end; sleep 1"
     shared.apply(pod("listener", script, stdin=True, stdinOnce=True, restartPolicy="Never"))
