@@ -160,6 +160,8 @@ class Connection:
     async def send(self, frame: frames.Frame) -> None:
         """Send one frame. Raises OSError."""
         async with self._sending:
+            if self._said_goodbye:
+                raise BrokenPipeError("the connection is over")
             await self._link.send(self._encoder.encode(frame))
 
     def took(self, size: int) -> None:
@@ -239,7 +241,7 @@ class Connection:
             return
         self._said_goodbye = True
         try:
-            async with asyncio.timeout(1):
-                await self.send(frames.GoAway(self._last, status))
+            async with asyncio.timeout(1), self._sending:
+                await self._link.send(self._encoder.encode(frames.GoAway(self._last, status)))
         except (OSError, TimeoutError) as error:
             log.debug("client left without goodbye", extra={"error": str(error)})
