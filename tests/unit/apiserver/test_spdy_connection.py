@@ -146,7 +146,12 @@ def test_a_broken_protocol_is_not_waited_out(sent: bytes) -> None:
 
 def test_what_comes_late_for_a_stream_that_was_is_left_alone() -> None:
     refused = frames.SynStream(3, {"streamtype": "refused"})
-    late = [frames.Data(1, b"x"), frames.Reset(1), frames.Headers(3), frames.Data(3, b"x")]
+    late: list[frames.Frame] = [
+        frames.Data(1, b"x"),
+        frames.Reset(1),
+        frames.Headers(3),
+        frames.Data(3, b"x"),
+    ]
     sent = encoded(frames.SynStream(1), frames.Reset(1), refused, *late, frames.Ping(5))
     heard = check_over(*asyncio.run(answered(sent, leaves=True)))
     assert frames.Ping(5) in heard
