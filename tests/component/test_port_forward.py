@@ -253,7 +253,8 @@ def test_the_server_stops_without_waiting_for_clients(
     with forwarding(holdfast, kubectl_path, number) as forward, forward.connect("hold"):
         eventually(lambda: "began hold" in holdfast.kubectl("logs", "server"))
         assert holdfast.stop() == 0
-        assert forward.process.wait(20) == 1
+        # Older ones say so and end with 0.
+        assert forward.process.wait(20) in (0, 1)
     assert "lost connection to pod" in forward.said
     assert "Traceback" not in holdfast.log.read_text()
     holdfast.start()

@@ -171,6 +171,21 @@ def test_what_cannot_be_served_is_answered_as_http(
         assert words in body
 
 
+@pytest.mark.parametrize("path", ["exec?command=true&stdout=true", "attach", "portforward"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_may_only_look_may_not_talk_to_containers(
+    shared: machine.Machine, client: Client, path: str, method: str
+) -> None:
+    tokens = (shared.data_dir / "pki" / "tokens").read_text().splitlines()
+    client.token = next(line.split(",")[0] for line in tokens if ",holdfast:view," in line)
+    assert client.upgrade(f"{POD}/log", method="GET")[0] == 200
+    client.socket.close()
+    refused = Client(shared)
+    refused.token = client.token
+    with refused.socket:
+        assert refused.upgrade(f"{POD}/{path}", V4, method=method)[0] == 403
+
+
 def test_pings_are_answered_and_unknown_streams_refused(client: Client) -> None:
     client.execute("sleep 4322", V4)
     client.send(frames.Ping(7), frames.SynStream(9, {"streamtype": "strange"}))
