@@ -231,6 +231,16 @@ scsicontrollertype = pvscsi
         found.kubectl("delete", "pvc", "vsphere-pvc002", "static")
         eventually(lambda: vcenter.files("vsanDatastore", "kubevols") == [], 60, "deletion")
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
+        found.create(_INLINE)
+        found.wait_for_phase("pod", "inline", "Running", 60)
+        assert vcenter.attached(virtual) == ["[vsanDatastore] k8sData/MySQLDisk.vmdk"]
+        (attachment,) = found.all("volumeattachments", "")
+        source = attachment["spec"]["source"]
+        assert source["inlineVolumeSpec"]["csi"]["driver"] == "csi.vsphere.vmware.com"
+        found.kubectl("delete", "pod", "inline", "--wait=true")
+        eventually(lambda: vcenter.attached(virtual) == [], 60, "the pod's disk to be detached")
+        eventually(lambda: not found.all("volumeattachments", ""), 20, "its attachment to go")
+        assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
     finally:
         found.dispose()
         guest.close()
@@ -309,4 +319,24 @@ spec:
   - name: test-volume
     persistentVolumeClaim:
       claimName: {claim}
+"""
+
+_INLINE = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: inline
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: test-container
+    image: test-webserver
+    volumeMounts:
+    - name: test-volume
+      mountPath: /test-vmdk
+  volumes:
+  - name: test-volume
+    vsphereVolume:
+      volumePath: "[vsanDatastore] k8sData/MySQLDisk"
+      fsType: ext4
 """

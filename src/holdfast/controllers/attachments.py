@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from holdfast.backends import registry
+from holdfast.controllers import inlines
 from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informer
 
@@ -36,7 +37,7 @@ def identity(volume: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def index(attachments: Informer) -> None:
     """Have the informer of attachments know the volume of each."""
-    attachments.add_index(BY_VOLUME, _volume_of)
+    attachments.add_index(BY_VOLUME, _keys)
 
 
 def required(driver: Mapping[str, Any] | None) -> bool:
@@ -56,6 +57,13 @@ def is_attached(attachment: Mapping[str, Any]) -> bool:
     return not going and bool((attachment.get("status") or {}).get("attached"))
 
 
-def _volume_of(attachment: Object) -> tuple[str, ...]:
+def volume_of(attachment: Mapping[str, Any]) -> str:
+    """Return the name of the attachment's volume, or the key of one that it carries itself."""
     name = (attachment["spec"].get("source") or {}).get("persistentVolumeName")
-    return (name,) if name else ()
+    own = None if name else inlines.of_attachment(attachment)
+    return inlines.key_of(own) if own is not None else name or ""
+
+
+def _keys(attachment: Object) -> tuple[str, ...]:
+    key = volume_of(attachment)
+    return (key,) if key else ()

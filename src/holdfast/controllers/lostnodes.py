@@ -19,7 +19,7 @@ from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.backends.protocol import Backend, Fencer, NodeObserver
-from holdfast.controllers import attachments, podclaims
+from holdfast.controllers import attachments, inlines, podclaims
 from holdfast.controllers.eviction import ON_NODE, on_node
 from holdfast.controllers.podgc import OUT_OF_SERVICE
 from holdfast.controllers.provisioners import Provisioners
@@ -172,10 +172,7 @@ class LostNodes:
     def _backends_on(self, node: str) -> dict[str, Backend]:
         """Return by kind what the volumes on a node are of; local disks are not taken along."""
         found: dict[str, Backend] = {}
-        for name in {*self._attached(node), *self._used(node)}:
-            volume = self._volumes.get(name)
-            if volume is None:
-                continue
+        for volume in (*self._attached(node), *self._used(node)):
             handle = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
             kind = handle[0] if handle is not None else ""
             backend = self._provisioners.of_kind(kind) if kind not in ("", "local") else None
@@ -183,17 +180,23 @@ class LostNodes:
                 found[kind] = backend
         return found
 
-    def _attached(self, node: str) -> Iterable[str]:
+    def _attached(self, node: str) -> Iterable[Object]:
         for obj in self._attachments.all():
             if obj["spec"].get("nodeName") == node:
-                yield (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
+                name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
+                volume = inlines.of_attachment(obj) or self._volumes.get(name)
+                if volume is not None:
+                    yield volume
 
-    def _used(self, node: str) -> Iterable[str]:
+    def _used(self, node: str) -> Iterable[Object]:
         for pod in self._pods.by(ON_NODE, node):
+            yield from inlines.of_pod(pod)
             for namespace, name in podclaims.claims_of(pod):
                 claim = self._claims.get(name, namespace)
-                if claim is not None:
-                    yield claim["spec"].get("volumeName", "")
+                bound = claim["spec"].get("volumeName", "") if claim is not None else ""
+                volume = self._volumes.get(bound)
+                if volume is not None:
+                    yield volume
 
     def _id_of(self, node: str, kind: str) -> str:
         names = {driver for driver, each in registry.DRIVERS.items() if each == kind} | {kind}

@@ -15,7 +15,7 @@ from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.backends.protocol import Attacher, NodeObserver
-from holdfast.controllers import attachments, secrets
+from holdfast.controllers import attachments, inlines, secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
 from holdfast.kit.backoff import Backoff
@@ -113,7 +113,8 @@ class AttachmentServer:
             if "deletionTimestamp" in volume["metadata"]:
                 raise _Refused(f'PersistentVolume "{volume["metadata"]["name"]}" is being deleted')
             node = self._node_id(obj)
-            await self._hold(kinds.VOLUME, volume, driver)
+            if not inlines.is_inline(volume):
+                await self._hold(kinds.VOLUME, volume, driver)
             obj = await self._hold(_KIND, obj, driver)
             values = await self._secrets_of(volume)
             metadata = await storage.attach(
@@ -190,6 +191,9 @@ class AttachmentServer:
         return await self._secrets.read(ref)
 
     def _volume_of(self, obj: Object) -> Object:
+        own = inlines.of_attachment(obj)
+        if own is not None:
+            return own
         name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
         volume = self._volumes.get(name)
         if volume is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import registry
-from holdfast.controllers import attachments
+from holdfast.controllers import attachments, inlines
 from holdfast.controllers.attaching.wanted import Wanted, shared
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome
@@ -74,7 +74,7 @@ class AttachDetachController:
     def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new if new is not None else old
         assert obj is not None
-        name = (obj["spec"].get("source") or {}).get("persistentVolumeName")
+        name = attachments.volume_of(obj)
         if name:
             self.loop.enqueue(name)
 
@@ -115,11 +115,15 @@ class AttachDetachController:
 
     async def reconcile(self, name: str) -> Outcome:
         """Look at the volume once."""
-        volume = self._volumes.get(name)
         present = {
             obj["spec"]["nodeName"]: obj
             for obj in self._attachments.by(attachments.BY_VOLUME, name)
         }
+        volume = self._wanted.volume(name)
+        if volume is None:
+            # Its last pod may be gone; the attachment still says what it is.
+            carried = (inlines.of_attachment(obj) for obj in present.values())
+            volume = next((each for each in carried if each is not None), None)
         if volume is None or not self._wanted.attachable(volume):
             return Done
         wanted = self._wanted.pods_by_node(volume)
@@ -147,13 +151,12 @@ class AttachDetachController:
             return
         driver, handle = identity
         name = attachments.name_of(handle, driver, node)
+        source: Object = {"persistentVolumeName": volume["metadata"]["name"]}
+        if inlines.is_inline(volume):
+            source = {"inlineVolumeSpec": volume["spec"]}
         body: Object = {
             "metadata": {"name": name},
-            "spec": {
-                "attacher": driver,
-                "nodeName": node,
-                "source": {"persistentVolumeName": volume["metadata"]["name"]},
-            },
+            "spec": {"attacher": driver, "nodeName": node, "source": source},
         }
         try:
             written = await self._client.create(_KIND, body)

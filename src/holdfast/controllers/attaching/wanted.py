@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from holdfast.api import kinds, views
 from holdfast.backends import registry
-from holdfast.controllers import attachments, podclaims
+from holdfast.controllers import attachments, inlines, podclaims
 from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informers
 
@@ -24,14 +24,24 @@ class Wanted:
         self._nodes = informers.of(kinds.NODE)
         self._drivers = informers.of(kinds.CSI_DRIVER)
         podclaims.index(self._pods)
+        inlines.index(self._pods)
 
     def attachable(self, volume: Object) -> bool:
         """Whether the volume has to be attached before a node can use it."""
         driver = registry.driver_of(volume["spec"])
         return bool(driver) and attachments.required(self._drivers.get(driver))
 
+    def volume(self, name: str) -> Object | None:
+        """Return a volume by its name, or one that pods name themselves by its key."""
+        found = self._volumes.get(name)
+        if found is not None:
+            return found
+        own = (each for pod in inlines.using(self._pods, name) for each in inlines.of_pod(pod))
+        return next((each for each in own if inlines.key_of(each) == name), None)
+
     def volumes_of(self, pod: Object) -> Iterator[str]:
-        """Name the volumes behind the pod's claims."""
+        """Name the volumes behind the pod's claims, and the keys of its own."""
+        yield from inlines.keys(pod)
         for namespace, name in podclaims.claims_of(pod):
             claim = self._claims.get(name, namespace)
             if claim is not None and claim["spec"].get("volumeName"):
@@ -39,14 +49,18 @@ class Wanted:
 
     def pods_by_node(self, volume: Object) -> dict[str, list[Object]]:
         """Return the pods that want the volume, by node, the oldest pod's node first."""
+        if inlines.is_inline(volume):
+            return self._by_node(inlines.using(self._pods, inlines.key_of(volume)))
         reference = volume["spec"].get("claimRef") or {}
         claim = self._claims.get(reference.get("name", ""), reference.get("namespace", ""))
         if claim is None or claim["metadata"]["uid"] != reference.get("uid"):
             return {}
         if claim["spec"].get("volumeName") != volume["metadata"]["name"]:
             return {}
+        return self._by_node(podclaims.using(self._pods, reference["namespace"], reference["name"]))
+
+    def _by_node(self, pods: Collection[Object]) -> dict[str, list[Object]]:
         found: dict[str, list[Object]] = {}
-        pods = podclaims.using(self._pods, reference["namespace"], reference["name"])
         for pod in sorted(pods, key=_age):
             node = pod["spec"].get("nodeName")
             if node and not _finished(pod) and self._managed(node):

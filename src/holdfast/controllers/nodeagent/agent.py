@@ -21,7 +21,7 @@ from typing import Any
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends.protocol import NodeSide
-from holdfast.controllers import secrets
+from holdfast.controllers import attachments, inlines, secrets
 from holdfast.controllers.nodeagent import (
     attaching,
     drivers,
@@ -315,7 +315,8 @@ class NodeAgent:
         spec = new["spec"] if new is not None else {}
         if spec.get("nodeName") != self._node:
             return
-        name = (spec.get("source") or {}).get("persistentVolumeName") or ""
+        name = attachments.volume_of(new) if new is not None else ""
+        self._retry_now(("", name))
         volume = self._informers.of(kinds.VOLUME).get(name)
         reference = volume["spec"].get("claimRef") if volume is not None else None
         if reference:
@@ -347,7 +348,9 @@ class NodeAgent:
         if not self._is_here(obj):
             return ()
         pod = views.pod(obj)
-        return [(pod.metadata.namespace, name) for _, name in views.claims_of(pod)]
+        # A volume that the pod itself names is in no namespace.
+        own = [("", key) for key in inlines.keys(obj)]
+        return [*own, *((pod.metadata.namespace, name) for _, name in views.claims_of(pod))]
 
 
 def _claim_facts(obj: Mapping[str, Any]) -> tuple[object, ...]:

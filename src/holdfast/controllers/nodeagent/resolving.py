@@ -230,11 +230,6 @@ class Resolver:
     def _inline(self, pod: views.Pod, entry: str, source: str, fields: Mapping[str, Any]) -> Order:
         """Order a storage system's volume that the pod itself names, without a claim."""
         spec = {source: fields}
-        if registry.driver_of(spec):
-            raise Unmountable(
-                f"{source} volumes have to be attached, and a pod's own cannot be: make a "
-                "PersistentVolume and a claim for it"
-            )
         found = registry.handle_of(spec)
         if found is None:
             raise Unmountable(_no_backend(source, fields))
@@ -253,6 +248,7 @@ class Resolver:
             group_policy=pod.spec.security_context.fs_group_change_policy,
             side=side,
             handle=handle,
+            driver=registry.driver_of(spec),
             secret=registry.node_secret(spec, pod.metadata.namespace),
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holdfast.api import kinds, views
-from holdfast.controllers import attachments, podclaims, provisioners
+from holdfast.controllers import attachments, inlines, podclaims, provisioners
 from holdfast.runtime.informer import Informers
 
 TOO_MANY = "node(s) exceed max volume count"
@@ -62,6 +62,9 @@ class VolumeLimits:
         return {name: count for name, count in counts if count is not None}
 
     def _uses(self, pod: Object) -> Iterable[Use]:
+        for own in inlines.of_pod(pod):
+            if use := attachments.identity(own):
+                yield use
         for namespace, name in podclaims.claims_of(dict(pod)):
             claim = self._claims.get(name, namespace)
             if claim is None:
@@ -79,7 +82,7 @@ class VolumeLimits:
     def _attached(self, node: str) -> Iterable[Use]:
         for attachment in self._attachments.by(_ATTACHED_TO, node):
             name = (attachment["spec"].get("source") or {}).get("persistentVolumeName", "")
-            volume = self._volumes.get(name)
+            volume = inlines.of_attachment(attachment) or self._volumes.get(name)
             if volume is not None and (use := attachments.identity(volume)):
                 yield use
 
