@@ -234,12 +234,12 @@ scsicontrollertype = pvscsi
         found.create(_INLINE)
         found.wait_for_phase("pod", "inline", "Running", 60)
         assert vcenter.attached(virtual) == ["[vsanDatastore] k8sData/MySQLDisk.vmdk"]
-        (attachment,) = found.all("volumeattachments", "")
+        (attachment,) = found.all("volumeattachment", "")
         source = attachment["spec"]["source"]
         assert source["inlineVolumeSpec"]["csi"]["driver"] == "csi.vsphere.vmware.com"
         found.kubectl("delete", "pod", "inline", "--wait=true")
         eventually(lambda: vcenter.attached(virtual) == [], 60, "the pod's disk to be detached")
-        eventually(lambda: not found.all("volumeattachments", ""), 20, "its attachment to go")
+        eventually(lambda: not found.all("volumeattachment", ""), 20, "its attachment to go")
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
     finally:
         found.dispose()
