@@ -17,7 +17,7 @@ import pytest
 
 from holdfast.backends import errors, protocol
 from holdfast.backends.protocol import VolumeRequest, VolumeSource
-from holdfast.backends.vsphere import discovery
+from holdfast.backends.vsphere import discovery, node_side
 from holdfast.backends.vsphere.backend import VsphereBackend
 from servers.vsphere.vcenter import USER, VCenter
 
@@ -235,6 +235,35 @@ async def test_sixty_disks_find_slots_of_their_own_and_the_next_one_is_told_so(
         await backend.detach(each.id, uuid)
         await backend.delete_volume(each.id)
     assert vcenter.attached(path(machine)) == []
+
+
+async def test_a_node_says_how_many_volumes_its_vm_can_have(
+    backend: VsphereBackend, vcenter: VCenter, tmp_path: Path
+) -> None:
+    """Free slots and the volumes there are; what is not a volume and has a slot does not count."""
+    machine = NODES[1]
+    tmp_path.joinpath(node_side.NOTE).write_text(node(vcenter, machine))
+    settings = vcenter.settings(folder=FOLDER)
+    side = node_side.node_side({"main": settings}, tmp_path)
+    alone = (await side.describe()).max_volumes
+    # The VM's own disk hangs on the one controller it has: 15 there and 64 or 15 on three more.
+    controllers = [each for each in vcenter.devices_of(path(machine)) if "busNumber" in each]
+    scsi = [each for each in controllers if "scsiCtlrUnitNumber" in each]
+    own = len(vcenter.disks_of(path(machine)))
+    hardware = vcenter.json("vm.info", path(machine))["virtualMachines"][0]["config"]["version"]
+    wide = 64 if int(hardware.removeprefix("vmx-")) >= 14 else 15
+    full = sum(wide if each["type"] == "ParaVirtualSCSIController" else 15 for each in scsi)
+    assert alone == full + (4 - len(scsi)) * wide - own
+    made = await backend.create_volume(request())
+    await backend.attach(made.id, node(vcenter, machine), False)
+    assert (await side.describe()).max_volumes == alone
+    by_hand = ("-vm", path(machine), "-name", f"{machine}/second.vmdk", "-size", "1G")
+    vcenter.govc("vm.disk.create", "-ds", "LocalDS_0", *by_hand)
+    assert (await side.describe()).max_volumes == alone - 1
+    await backend.detach(made.id, node(vcenter, machine))
+    await backend.delete_volume(made.id)
+    nowhere = node_side.node_side({"main": {**settings, "port": 1}}, tmp_path)
+    assert (await nowhere.describe()).max_volumes == node_side.MAX_VOLUMES
 
 
 async def test_detaching_what_is_gone_is_a_success(

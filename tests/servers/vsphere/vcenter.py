@@ -131,10 +131,14 @@ class VCenter:
             line for line in said.split() if not line.endswith("-flat.vmdk") and line != path
         )
 
+    def devices_of(self, machine: str) -> list[dict[str, Any]]:
+        """The devices of a VM as govc sees them."""
+        found: list[dict[str, Any]] = self.json("device.info", "-vm", machine)["devices"]
+        return found
+
     def disks_of(self, machine: str) -> list[dict[str, Any]]:
         """The virtual disks of a VM as govc sees them."""
-        found = self.json("device.info", "-vm", machine)["devices"]
-        return [each for each in found if each.get("type") == "VirtualDisk"]
+        return [each for each in self.devices_of(machine) if each.get("type") == "VirtualDisk"]
 
     def attached(self, machine: str) -> list[str]:
         """The files of a VM's volumes: all its disks but those in its own directory."""

@@ -26,6 +26,7 @@ _PATHS = (
     "config.uuid",
     "config.template",
     "config.version",
+    "config.files.vmPathName",
     "runtime.powerState",
     "runtime.host",
     "config.hardware.device",
@@ -50,6 +51,19 @@ class Holder:
 
     machine: Machine
     devices: Sequence[Any]
+    directory: str = ""  # of the VM's own files, on whatever datastore
+
+    @property
+    def volumes(self) -> list[Any]:
+        """The disks on SCSI controllers that are volumes: not in a directory of the VM's own."""
+        buses = {each.key for each in self.controllers}
+        return [
+            each
+            for each in self.devices
+            if isinstance(each, vim.vm.device.VirtualDisk)
+            and each.controllerKey in buses
+            and _directory(files(each.backing)[-1:]) != self.directory
+        ]
 
     def device(self, disk: Disk) -> Any:
         """Return the device that is this disk, or None."""
@@ -234,6 +248,19 @@ class Attachments:
         await self._gateway.finish(link, lambda: ref.ReconfigVM_Task(spec))
 
 
+def room(link: Link, node: str) -> int | None:
+    """Return how many volumes the node's VM can have in all; None if it is not in this vCenter.
+
+    The volumes it has now count; its own disks and whatever else has a slot do not. Blocks.
+    """
+    moid = _search(link, node)
+    for each in read(link, "", moid) if moid else ():
+        if each.machine.moid == moid:
+            free = slots.free(each.controllers, link.workspace.controller, each.machine.hardware)
+            return free + len(each.volumes)
+    return None
+
+
 def read_all(link: Link) -> list[Holder]:
     """Return the node VMs with their devices; without a folder, all VMs."""
     if link.workspace.folder:
@@ -276,7 +303,14 @@ def read(link: Link, datastore: str, moid: str) -> list[Holder]:
 
 def _holder(ref: Any, values: Mapping[str, Any]) -> Holder:
     devices = tuple(values.get("config.hardware.device") or ())
-    return Holder(inventory.machine(ref, values), devices)
+    directory = _directory([str(values.get("config.files.vmPathName") or "")])
+    return Holder(inventory.machine(ref, values), devices, directory)
+
+
+def _directory(names: Sequence[str]) -> str:
+    """Return the directory of `[datastore] directory/file`, without the datastore."""
+    path = names[0].partition("]")[2].strip() if names else ""
+    return path.rpartition("/")[0]
 
 
 def _folder(link: Link) -> list[Any]:

@@ -45,6 +45,9 @@ from holdfast.backends.vsphere.inventory import Datastore
 from holdfast.backends.vsphere.vmdks import Vmdks, vmdk_id
 from holdfast.kit.locks import KeyedLocks
 
+# So many UUIDs are remembered; asking again costs one call.
+KNOWN_UUIDS = 10_000
+
 
 class VsphereBackend:
     """Volumes in the vCenters of all `[vsphere.NAME]` instances; the first is home."""
@@ -58,6 +61,8 @@ class VsphereBackend:
         self._vmdks = Vmdks(self.gateway, self._attachments, intents)
         self._disks = FirstClassDisks(self.gateway, self._attachments, intents)
         self._locks = KeyedLocks()
+        # UUIDs of disks by volume id, where an id never comes to mean another disk.
+        self._uuids: dict[str, str] = {}
 
     async def close(self) -> None:
         """Wait for running calls, log out, end the threads."""
@@ -97,6 +102,7 @@ class VsphereBackend:
             return
         link = self._link(found, secrets)
         async with self._locks.hold(str(found)):
+            self._uuids.pop(str(found), None)
             if isinstance(found, DiskId):
                 await self._disks.delete(link, found)
             else:
@@ -292,10 +298,16 @@ class VsphereBackend:
 
     async def _disk(self, id: VolumeId, secrets: Mapping[str, str]) -> tuple[Link, Disk]:
         link = self._link(id, secrets)
+        known = self._uuids.get(str(id), "")
         if isinstance(id, DiskId):
-            _, disk = await self._disks.disk(link, id)
+            _, disk = await self._disks.disk(link, id, known)
         else:
-            _, _, disk = await self._vmdks.disk(link, id)
+            _, _, disk = await self._vmdks.disk(link, id, known)
+        # A file made by hand can be replaced by another of its name; ours are named once.
+        if isinstance(id, DiskId) or identifiers.PREFIX in id.path:
+            if len(self._uuids) >= KNOWN_UUIDS:
+                self._uuids.clear()
+            self._uuids[str(id)] = disk.uuid
         return link, disk
 
 

@@ -125,12 +125,12 @@ class FirstClassDisks:
         """Return the volume. Raises NotFound."""
         return self._volume(link, await self._gateway.run(self._get, link, id), "")
 
-    async def disk(self, link: Link, id: DiskId) -> tuple[Found, Disk]:
-        """Return a disk and how to tell it in a VM. Raises NotFound."""
+    async def disk(self, link: Link, id: DiskId, known: str = "") -> tuple[Found, Disk]:
+        """Return a disk and how to tell it in a VM; `known` is its UUID. Raises NotFound."""
 
         def look() -> tuple[Found, Disk]:
             found = self._get(link, id)
-            return found, self._disk(link, found)
+            return found, self._disk(link, found, known)
 
         return await self._gateway.run(look)
 
@@ -386,8 +386,8 @@ class FirstClassDisks:
                         continue
         return None
 
-    def _disk(self, link: Link, found: Found) -> Disk:
-        uuid = files.disk_uuid(link, found.datastore.datacenter, found.file)
+    def _disk(self, link: Link, found: Found, known: str = "") -> Disk:
+        uuid = known or files.disk_uuid(link, found.datastore.datacenter, found.file)
         return Disk(found.file, uuid, found.datastore.moid, found.uuid)
 
     def _snapshots(self, link: Link, found: Found) -> list[Any]:

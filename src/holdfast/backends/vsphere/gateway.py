@@ -138,9 +138,10 @@ class Gateway:
 
     async def close(self) -> None:
         """Wait for running calls, log out everywhere, end the threads."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.shut)
 
-    def _close(self) -> None:
+    def shut(self) -> None:
+        """Do what `close` does, from a thread."""
         self._pool.shutdown()
         for link in self._links.values():
             link.tasks.close()

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +32,16 @@ APPEAR_SECONDS = 10.0
 POLL = 0.1
 # What fits beside the system's disk when nobody can be asked: four controllers of 15.
 MAX_VOLUMES = 59
+# A node does not wait longer than this to be told how many slots its VM has.
+ROOM_SECONDS = 10.0
 # Names the VM of a node whose firmware does not: one machine may play several nodes.
 NOTE = "vm-uuid"
+
+
+log = logging.getLogger("holdfast.backends")
+
+# Asks how many volumes a node's VM can have; blocks.
+Room = Callable[[str], int]
 
 
 class Guest(Protocol):
@@ -111,12 +121,12 @@ class VsphereNodeSide:
         guest: Guest | None = None,
         *,
         node_id: str = "",
-        max_volumes: int = MAX_VOLUMES,
+        room: Room | None = None,
         patience: float = APPEAR_SECONDS,
     ) -> None:
         self._guest = guest or LinuxGuest()
         self._node_id = node_id
-        self._max_volumes = max_volumes
+        self._room = room
         self._patience = patience
 
     async def connect(self, volume: VolumeHandle, context: Mapping[str, str]) -> Connected:
@@ -142,7 +152,19 @@ class VsphereNodeSide:
                 str(DMI / "product_serial"),
                 f"run as root, or write the VM's UUID to the file {NOTE} of the node",
             )
-        return NodeInfo(found, max_volumes=self._max_volumes)
+        return NodeInfo(found, max_volumes=await self._most(found))
+
+    async def _most(self, node: str) -> int:
+        """Return how many volumes fit, as vCenter says; a guess where it cannot be asked."""
+        if self._room is None:
+            return MAX_VOLUMES
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                return await asyncio.to_thread(self._room, node)
+        except (errors.BackendError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.info("slots not counted", extra={"node": node, "guess": MAX_VOLUMES, "why": why})
+            return MAX_VOLUMES
 
     async def checks(self) -> list[Finding]:
         """Test what a guest needs: its own UUID, and disks that carry theirs."""
@@ -190,4 +212,30 @@ def node_side(instances: Mapping[str, Mapping[str, object]], directory: Path) ->
     by_id = Path(given[0]).expanduser() if given else BY_ID
     noted = directory / NOTE
     node_id = noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
-    return VsphereNodeSide(LinuxGuest(by_id), node_id=identifiers.node_uuid(node_id) or node_id)
+    return VsphereNodeSide(
+        LinuxGuest(by_id),
+        node_id=identifiers.node_uuid(node_id) or node_id,
+        room=functools.partial(_room, instances) if _connected(instances) else None,
+    )
+
+
+def _connected(instances: Mapping[str, Mapping[str, object]]) -> bool:
+    """Whether a vCenter is configured on this machine; a plain CSI node knows none."""
+    return any(each.get("server") or each.get("config") for each in instances.values())
+
+
+def _room(instances: Mapping[str, Mapping[str, object]], node: str) -> int:
+    # Only here: a node that asks no vCenter does without its library.
+    from holdfast.backends.vsphere import attaching, configuration, faults
+    from holdfast.backends.vsphere.gateway import Gateway
+
+    gateway = Gateway(configuration.read(instances))
+    try:
+        for link in gateway.links():
+            with faults.translated(link.session.where):
+                found = attaching.room(link, node)
+            if found is not None:
+                return found
+    finally:
+        gateway.shut()
+    raise errors.NotFound(f'no VM has the UUID or name "{node}"', "vSphere")

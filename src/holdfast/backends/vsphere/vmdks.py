@@ -97,12 +97,17 @@ class Vmdks:
         size = await self._size(link, datacenter, store, id.path)
         return Volume(str(id), size, _context(str(id)), node_expansion=True)
 
-    async def disk(self, link: Link, id: VmdkId) -> tuple[Datacenter, Datastore, Disk]:
-        """Return where a volume is and how to tell it in a VM. Raises NotFound."""
+    async def disk(
+        self, link: Link, id: VmdkId, known: str = ""
+    ) -> tuple[Datacenter, Datastore, Disk]:
+        """Return where a volume is and how to tell it in a VM. Raises NotFound.
+
+        `known` is its UUID; without it vCenter is asked, which also shows that the file is there.
+        """
 
         def look() -> tuple[Datacenter, Datastore, Disk]:
             datacenter, store = files.datastore_at(link, id)
-            uuid = files.disk_uuid(link, datacenter, id.file)
+            uuid = known or files.disk_uuid(link, datacenter, id.file)
             return datacenter, store, Disk(id.file, uuid, store.moid)
 
         return await self._gateway.run(look)
