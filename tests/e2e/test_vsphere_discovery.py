@@ -8,6 +8,7 @@ appears as a link in the node's device directory.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -211,6 +212,7 @@ scsicontrollertype = pvscsi
         prepare(found, "disk", *by_hand)
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
         found.start()
+        left_behind(found, vcenter.uuid_of(f"/DC0/vm/{FOLDER}/DC0_C0_RP0_VM1"))
         found.create(_DYNAMIC)
         claim = found.wait_for_phase("pvc", "vsphere-pvc002", "Bound", 30)
         volume = found.get("pv", claim["spec"]["volumeName"])
@@ -245,6 +247,46 @@ scsicontrollertype = pvscsi
         found.dispose()
         guest.close()
 
+
+def left_behind(found: Machine, away: str) -> None:
+    """A node that another --hostname-override left is told; so is one that is misnamed."""
+    own = found.get("node", machine.NODE)
+    assert own is not None
+    found.create(_LEFT.replace("AWAY", away))
+    address = [each for each in own["status"]["addresses"] if each["type"] == "InternalIP"]
+    status = json.dumps({"status": {"addresses": address}})
+    found.kubectl("patch", "node", "10.1.1.7", "--subresource=status", "--patch", status)
+    done = found.holdfast("check", "--json", "vsphere", check=False)
+    told = {
+        each["where"]: each for each in json.loads(done.stdout) if each["where"].startswith("node ")
+    }
+    assert told["node 10.1.1.7"]["remedy"] == "kubectl delete node 10.1.1.7"
+    assert f"its machine is node {machine.NODE} now" in told["node 10.1.1.7"]["what"]
+    assert told["node nobody"]["severity"] == "error"
+    assert "no machine answers to nobody" in told["node nobody"]["what"]
+    assert "its machine is called DC0_C0_RP0_VM0" in told[f"node {machine.NODE}"]["what"]
+    assert "it is NotReady; VM DC0_C0_RP0_VM1" in told["node dc0-away"]["what"]
+    found.kubectl("delete", "node", "10.1.1.7", "nobody", "dc0-away")
+
+
+_LEFT = """
+apiVersion: v1
+kind: Node
+metadata:
+  name: 10.1.1.7
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: nobody
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: dc0-away
+spec:
+  providerID: vsphere://AWAY
+"""
 
 _DYNAMIC = """
 apiVersion: storage.k8s.io/v1

@@ -79,6 +79,7 @@ async def test_it_offers_every_capability_it_has(backend: VsphereBackend) -> Non
         protocol.Attacher,
         protocol.AttachmentLister,
         protocol.NodeObserver,
+        protocol.MachineNamer,
         protocol.Discoverer,
     ):
         assert isinstance(backend, capability)

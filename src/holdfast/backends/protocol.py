@@ -365,6 +365,18 @@ class NodeObserver(Protocol):
 
 
 @runtime_checkable
+class MachineNamer(Protocol):
+    """Knows what the machine behind a node is called."""
+
+    async def machine_names(self, node: str) -> Sequence[str]:
+        """Return the machine's names, the infrastructure's first; none when there is no machine.
+
+        `node` is its id, or a name. Raises Unavailable when that cannot be told.
+        """
+        ...
+
+
+@runtime_checkable
 class Discoverer(Protocol):
     """Knows from the storage system which classes there should be, and where nodes are."""
 

@@ -22,7 +22,7 @@ from holdfast.backends import errors, registry
 from holdfast.backends.protocol import Finding, NodeChecker
 from holdfast.cli import session, terminal
 from holdfast.controllers import secrets
-from holdfast.diagnosis import classes, secretchecks
+from holdfast.diagnosis import classes, nodes, secretchecks
 from holdfast.runtime.http import HttpClient
 from holdfast.server import config, kubeconfig, systems
 
@@ -127,7 +127,17 @@ async def _classes_and_volumes(
         if ref is not None and (not wanted or handle[0] in wanted):
             report = await secretchecks.check(reader, ref, f"volume {obj['metadata']['name']}")
             rows += [(handle[0], finding) for finding in report.findings]
+    for kind in dict.fromkeys(wanted or (*backends.configured(), *used)):
+        if kind in registry.BACKENDS:
+            rows += [(kind, each) for each in await _nodes(client, kind, backends)]
     return rows, used
+
+
+async def _nodes(client: HttpClient, kind: str, backends: systems.Backends) -> Sequence[Finding]:
+    try:
+        return await nodes.check(client, kind, backends.open(kind))
+    except errors.BackendError as error:
+        return [Finding("node", "error", error.what, error.where, error.remedy)]
 
 
 def _print(rows: Iterable[Row]) -> None:

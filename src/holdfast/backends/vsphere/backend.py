@@ -42,6 +42,7 @@ from holdfast.backends.vsphere.gateway import Gateway, Link
 from holdfast.backends.vsphere.identifiers import DiskId, VmdkId, VolumeId
 from holdfast.backends.vsphere.intents import Intents
 from holdfast.backends.vsphere.inventory import Datastore
+from holdfast.backends.vsphere.sdk import vim
 from holdfast.backends.vsphere.vmdks import Vmdks, vmdk_id
 from holdfast.kit.locks import KeyedLocks
 
@@ -263,6 +264,17 @@ class VsphereBackend:
         if machine.power == "poweredOn":
             return NodeState("running", f"{where} is powered on")
         return NodeState("running", f"{where} is {machine.power} and may go on")
+
+    async def machine_names(self, node: str) -> Sequence[str]:
+        """Return what the node's VM is called, and its guest where VMware Tools say so."""
+        center, machine = await self._attachments.state(node)
+        if machine is None:
+            return ()
+        link = self.gateway.link(center)
+        ref = link.session.ref(vim.VirtualMachine, machine.moid)
+        found = await self.gateway.run(link.reader.properties, [ref], ["guest.hostName"])
+        guest = str(found[0].get("guest.hostName") or "")
+        return tuple(dict.fromkeys(each for each in (machine.name, guest) if each))
 
     # Checks and classes.
 
