@@ -70,6 +70,29 @@ def test_the_in_tree_file_is_read_with_its_quotes_and_comments() -> None:
     assert "k8S" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[Global]\nsecret-name = "vcc"\nsecret-namespace = "kube-system"\n[VirtualCenter "vc"]\n',
+        "global:\n  secretName: vcc\n  secretNamespace: kube-system\n"
+        "vcenter:\n  vc:\n    server: vc\n",
+    ],
+    ids=["ini", "yaml"],
+)
+def test_a_secret_that_a_file_names_is_asked_to_be_mounted(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.conf"
+    path.write_text(text)
+    with pytest.raises(errors.Unauthorized, match=r"kube-system/vcc .*not read") as caught:
+        cloudconf.load(path, "main", Tags()).home.credentials()
+    assert "secret_dir" in caught.value.remedy
+    mounted = tmp_path / "secret"
+    mounted.mkdir()
+    (mounted / "vc.username").write_text("k8s")
+    (mounted / "vc.password").write_text("x")
+    found = cloudconf.load(path, "main", Tags(), str(mounted))
+    assert found.home.credentials().user == "k8s"
+
+
 def test_what_is_written_is_read_back() -> None:
     found = parse(IN_TREE)
     again = parse(documents.vsphere_conf(found, secrets=True))

@@ -13,7 +13,7 @@ it: a misspelt `default-datastore` was the commonest reason for volumes in the w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,12 +260,29 @@ def _center(name: str, own: Mapping[str, str], common: Mapping[str, str], place:
         insecure=setting("insecure-flag").lower() in ("1", "true", "yes", "on"),
         ca_file=setting("ca-file"),
         thumbprint=setting("thumbprint"),
-        credentials=_fixed(user, password, place, server),
+        credentials=_fixed(user, password, place, server, _secret(setting)),
     )
 
 
-def _fixed(user: str, password: str, place: str, server: str) -> Any:
+def _secret(setting: Callable[[str], str]) -> str:
+    """Return the Secret a file says the credentials are in, as NAMESPACE/NAME; empty for none."""
+    name, namespace = setting("secret-name"), setting("secret-namespace")
+    return f"{namespace}/{name}" if name and namespace else name
+
+
+def _fixed(user: str, password: str, place: str, server: str, secret: str) -> Any:
     def read() -> Credentials:
+        if user and password:
+            return Credentials(user, password)
+        if secret:
+            # The session logs in below everything that could ask an API.
+            raise errors.Unauthorized(
+                f"the credentials for vCenter {server} are in the Secret {secret} (secret-name), "
+                "which is not read from the API",
+                place,
+                "mount the Secret and set secret_dir to its directory in the instance, or name it "
+                "in the class: csi.storage.k8s.io/provisioner-secret-name and -namespace",
+            )
         if not user:
             raise errors.Unauthorized(
                 f"no user is named for vCenter {server}",
