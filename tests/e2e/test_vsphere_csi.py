@@ -28,7 +28,7 @@ def directory() -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize("disk", ["fcd", "vmdk"])
+@pytest.mark.parametrize("disk", ["fcd"])
 def test_controller_and_node_pass(directory: Path, tmp_path: Path, disk: str) -> None:
     vcenter = VCenter(tmp_path / "vcenter")
     guest = Guest(vcenter, MACHINE, tmp_path / "guest")

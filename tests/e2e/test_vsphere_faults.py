@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,8 +60,8 @@ async def backend(
     await made.close()
 
 
-def settings(vcenter: VCenter, port: int) -> dict[str, object]:
-    return vcenter.settings(port=port, default_datastore="LocalDS_0")
+def settings(vcenter: VCenter, port: int, **more: object) -> dict[str, object]:
+    return vcenter.settings(port=port, default_datastore="LocalDS_0", **more)
 
 
 def request(disk: str) -> VolumeRequest:
@@ -142,6 +143,49 @@ async def test_attach_detach_and_delete_that_fail_end_as_they_should(
     assert volumes(vcenter, made.id) == 0
 
 
+async def test_an_answer_about_tags_is_complete_or_an_error(
+    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """Every call that finding classes takes fails once, in each way; none may hide a class."""
+    for name in ("region", "zone"):
+        vcenter.govc("tags.category.create", f"hf-{name}")
+        vcenter.govc("tags.create", "-c", f"hf-{name}", f"{name}-1")
+    vcenter.govc("tags.attach", "-c", "hf-region", "region-1", "/DC0")
+    for store in ("LocalDS_0", "LocalDS_1"):
+        vcenter.govc("tags.attach", "-c", "hf-zone", "zone-1", f"/DC0/datastore/{store}")
+    made = VsphereBackend(
+        {
+            "main": settings(
+                vcenter, proxy.port, region_category="hf-region", zone_category="hf-zone"
+            )
+        },
+        tmp_path / "own",
+    )
+    try:
+        complete = list(await made.wanted_classes())
+        assert len(complete) == 2
+        before = Counter(proxy.calls)
+        await made.wanted_classes()
+        asked = proxy.calls - before
+        assert len(asked) >= 4
+        refused = 0
+        for method, failure in itertools.product(asked, (FAILURES[1], FAILURES[3], FAILURES[4])):
+            for nth in sorted({1, asked[method]}):
+                passed = Rule(method, "delay", nth - 1)
+                fails = Rule(method, failure.kind, 1, 0.0, failure.code, failure.name)
+                proxy.fail(passed, fails)
+                try:
+                    assert list(await made.wanted_classes()) == complete, (method, failure)
+                except errors.BackendError as error:
+                    assert error.retryable, error
+                    refused += 1
+                proxy.heal()
+        assert refused >= len(asked), "the failures passed unnoticed"
+        assert list(await made.wanted_classes()) == complete
+    finally:
+        await made.close()
+
+
 async def test_a_full_datastore_is_named_and_another_one_taken_when_the_class_allows(
     vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
 ) -> None:
@@ -178,7 +222,8 @@ async def test_many_at_once_through_a_bad_line_are_made_once_each(
     )
     proxy.heal()
     assert len({each.id for each in made}) == 20
-    assert all(volumes(vcenter, each.name) == 1 for each in wanted)
+    there = vcenter.files("LocalDS_0", "kubevols")
+    assert all(sum(each.name in file for file in there) == 1 for each in wanted)
     listed = {each.id for each in (await backend.list_volumes()).volumes}
     assert {each.id for each in made} <= listed
     await asyncio.gather(*(backend.delete_volume(each.id) for each in made))
@@ -234,6 +279,17 @@ def kill(child: subprocess.Popen[bytes]) -> None:
         child.stdout.close()
 
 
+KILLED_AT = {
+    "vmdk": (
+        "CreateVirtualDisk_Task",
+        "QueryVirtualDiskUuid",
+        "ReconfigVM_Task",
+        "RetrievePropertiesEx",
+    ),
+    "fcd": ("CreateDisk_Task", "AttachDisk_Task", "RetrievePropertiesEx"),
+}
+
+
 @pytest.mark.parametrize("disk", ["vmdk", "fcd"])
 async def test_killed_at_any_call_nothing_is_doubled_or_orphaned(
     vcenter: VCenter, proxy: FaultProxy, tmp_path: Path, disk: str
@@ -247,14 +303,13 @@ async def test_killed_at_any_call_nothing_is_doubled_or_orphaned(
         "parameters": {"disk": disk},
         "node": uuid,
     }
-    tasks = ("CreateVirtualDisk_Task", "CreateDisk_Task", "AttachDisk_Task", "ReconfigVM_Task")
-    for method in (*tasks, "RetrievePropertiesEx", "QueryVirtualDiskUuid"):
+    for method in KILLED_AT[disk]:
         wanted = request(disk)
         proxy.heal()
         proxy.fail(Rule(method, "delay", 1, seconds=0.6))
         child = start({**told, "name": wanted.name})
-        before = proxy.left()
-        await asyncio.to_thread(wait, lambda: proxy.left() < before or child.poll() is not None)  # noqa: B023
+        await asyncio.to_thread(wait, lambda: proxy.left() == 0)
+        assert proxy.left() == 0, f"{method} was never called"
         await asyncio.sleep(0.05)
         kill(child)
         # What was under way at the proxy arrives after its sender is dead.
@@ -274,35 +329,70 @@ async def test_killed_at_any_call_nothing_is_doubled_or_orphaned(
             await backend.close()
 
 
-async def test_a_restart_waits_for_the_task_the_dead_process_started(tmp_path: Path) -> None:
-    slow = VCenter(tmp_path / "slow", "-method-delay", "CreateVirtualDisk:2500,createDisk:2500")
-    told = {
-        "settings": slow.settings(),
-        "directory": str(tmp_path / "own"),
-        "size": GIB,
-        "node": "",
-    }
+async def test_a_restart_waits_for_the_task_the_dead_process_started(
+    slow: VCenter, tmp_path: Path
+) -> None:
+    wanted = request("vmdk")
+    child = start(
+        {
+            "settings": slow.settings(),
+            "directory": str(tmp_path / "own"),
+            "size": GIB,
+            "node": "",
+            "name": wanted.name,
+            "parameters": dict(wanted.parameters),
+        }
+    )
+    await asyncio.to_thread(wait, lambda: bool(task_noted(tmp_path / "own")))
+    kill(child)
+    assert task_noted(tmp_path / "own")
+    backend = VsphereBackend({"main": slow.settings()}, tmp_path / "own")
     try:
-        backend = VsphereBackend({"main": slow.settings()}, tmp_path / "warm")
-        await backend.create_volume(request("vmdk"))
-        await backend.close()
-        wanted = request("vmdk")
-        child = start({**told, "name": wanted.name, "parameters": dict(wanted.parameters)})
-        note = tmp_path / "own" / "creating"
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            notes = [each.read_bytes() for each in note.glob("*.json")] if note.is_dir() else []
-            if notes and msgspec.json.decode(notes[0])["task"]:
-                break
-            await asyncio.sleep(0.01)
-        kill(child)
-        backend = VsphereBackend({"main": slow.settings()}, tmp_path / "own")
         begun = time.monotonic()
-        made = await backend.create_volume(wanted)
-        assert made.size == GIB
-        assert backend.gateway.calls()["CreateVirtualDisk_Task"] <= 1
+        found = await backend.find_volume(wanted)
         assert time.monotonic() - begun > 0.5, "it did not wait for the task"
+        assert found is not None and found.size == GIB
+        assert backend.gateway.calls()["CreateVirtualDisk_Task"] == 0
+        assert await backend.create_volume(wanted) == found
         assert sum(wanted.name in each for each in slow.files("LocalDS_0", "kubevols")) == 1
-        await backend.close()
     finally:
-        slow.stop()
+        await backend.close()
+
+
+async def test_who_gives_up_waiting_for_a_task_does_not_take_it_from_others(
+    slow: VCenter, tmp_path: Path
+) -> None:
+    backend = VsphereBackend({"main": slow.settings()}, tmp_path / "own")
+    wanted = request("vmdk")
+    try:
+        first = asyncio.create_task(backend.create_volume(wanted))
+        await asyncio.to_thread(wait, lambda: bool(task_noted(tmp_path / "own")))
+        # Before it gives up and after it: both wait for the task that runs.
+        second = asyncio.create_task(backend.find_volume(wanted))
+        await asyncio.sleep(0.2)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        third = await backend.create_volume(wanted)
+        assert await second == third
+        assert sum(wanted.name in each for each in slow.files("LocalDS_0", "kubevols")) == 1
+    finally:
+        await backend.close()
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
+    """A vCenter that takes two seconds to make a disk."""
+    delays = ("-method-delay", "CreateVirtualDisk:2000,createDisk:2000")
+    found = VCenter(tmp_path_factory.mktemp("hf-h8-slow"), *delays)
+    # Else the first disk fails for want of its directory, and is begun again.
+    found.govc("datastore.mkdir", "-ds", "LocalDS_0", "kubevols")
+    yield found
+    found.stop()
+
+
+def task_noted(directory: Path) -> str:
+    """The task that the note about a disk on its way names; empty without one."""
+    for each in (directory / "creating").glob("*.json"):
+        return str(msgspec.json.decode(each.read_bytes())["task"])
+    return ""

@@ -168,7 +168,9 @@ class Tagging:
 
     def _tag(self, id: str) -> Tag:
         found = self._call("GET", f"/tagging/tag/id:{id}")
-        return Tag(id, str(found["name"]), str(found["category_id"]), str(found["description"]))
+        # A tag made without a description may come without the key.
+        description = str(found.get("description") or "")
+        return Tag(id, str(found["name"]), str(found["category_id"]), description)
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         self._soap.calls[f"REST {path.split('/')[1].split('?')[0]}"] += 1

@@ -5,8 +5,11 @@ milliseconds, an old one each second, so that a short task costs little time and
 few calls. (A property collector's blocking wait was measured too: it doubles the time and
 the calls of short tasks, and saves nothing once a thread has to be told of new tasks.)
 
+A task may be waited for by several, also by one that comes again after it gave up waiting, or
+after a restart, knowing the task's id alone: each has a future of its own, and ends for itself.
+
 Invariant: a future ends with the task's result, with the task's fault, or because vCenter
-cannot be asked; in the last case the task may still do its work.
+cannot be asked or has forgotten the task; in the last two cases the task may have done its work.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Forgotten(errors.Unavailable):
 @dataclass(slots=True)
 class _Pending:
     task: Any
-    future: Future[Any] = field(default_factory=Future)
+    futures: list[Future[Any]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -52,17 +55,21 @@ class TaskWaiter:
         self._silent_since: float | None = None
 
     def add(self, task: Any) -> Future[Any]:
-        """Return what becomes the task's result; adding a task twice gives the same future."""
+        """Return what becomes the task's result, for this caller alone.
+
+        One that stops waiting cancels its future; others that wait for the task do not notice.
+        """
+        future: Future[Any] = Future()
         with self._changed:
             if self._closed:
                 raise errors.Unavailable("Holdfast is stopping", self._session.where)
-            pending = self._pending.setdefault(task._moId, _Pending(task))
+            self._pending.setdefault(task._moId, _Pending(task)).futures.append(future)
             if self._thread is None:
                 name = f"vsphere-tasks-{self._session.center.name}"
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return pending.future
+        return future
 
     def close(self) -> None:
         """Give up waiting; vCenter goes on with its tasks."""
@@ -88,8 +95,9 @@ class TaskWaiter:
             with self._changed:
                 if self._pending and not self._closed:
                     self._changed.wait(self._delay())
+        stopping = errors.Unavailable("Holdfast is stopping", self._session.where)
         for each in left:
-            _settle(each.future, errors.Unavailable("Holdfast is stopping", self._session.where))
+            _settle(each.futures, stopping)
 
     def _delay(self) -> float:
         youngest = max(each.since for each in self._pending.values())
@@ -139,10 +147,11 @@ class TaskWaiter:
 
     def _done(self, each: _Pending, result: Any, cause: BaseException | None = None) -> None:
         with self._changed:
+            # From here on nobody is added to it.
             self._pending.pop(each.task._moId, None)
         if isinstance(result, BaseException):
             result.__cause__ = cause
-        _settle(each.future, result)
+        _settle(each.futures, result)
 
 
 def _forgotten(where: str) -> errors.BackendError:
@@ -151,11 +160,12 @@ def _forgotten(where: str) -> errors.BackendError:
     )
 
 
-def _settle(future: Future[Any], result: Any) -> None:
-    # Whoever waited may have been cancelled meanwhile.
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(result, BaseException):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+def _settle(futures: list[Future[Any]], result: Any) -> None:
+    for future in futures:
+        # Whoever waited may have been cancelled meanwhile.
+        if not future.set_running_or_notify_cancel():
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
