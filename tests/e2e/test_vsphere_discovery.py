@@ -23,7 +23,9 @@ from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
 
+EXAMPLE = Path(__file__).parents[2] / "examples/11-vsphere"
 FOLDER = "kubernetes-cluster"
+WHO = "k8s@vsphere.local"
 REGIONS = {"k8s-region-x1": "X1", "k8s-region-x2": "X2"}
 
 
@@ -69,11 +71,20 @@ def discovered(found: Machine) -> dict[str, dict]:  # type: ignore[type-arg]
     }
 
 
+@pytest.mark.root
 def test_classes_follow_the_tags_of_two_regions_with_two_zones_each(
-    vcenter: VCenter, new_machine: Callable[[], Machine]
+    vcenter: VCenter, new_machine: Callable[[], Machine], tmp_path: Path
 ) -> None:
+    guest = Guest(vcenter, "/DC0/vm/DC0_C0_RP0_VM0", tmp_path / "guest")
+    try:
+        follow_tags(vcenter, new_machine(), guest)
+    finally:
+        guest.close()
+
+
+def follow_tags(vcenter: VCenter, found: Machine, guest: Guest) -> None:
+    """The platform's story, from roles and tags to a pod, and to a vCenter that is away."""
     password = vcenter.password.replace("\\", "\\\\").replace('"', '\\"')
-    found = new_machine()
     configure(
         found,
         f"""
@@ -87,6 +98,7 @@ datacenters = ["DC0", "DC1"]
 datacenter = "DC0"
 region_category = "k8s-region"
 zone_category = "k8s-zone"
+device_dir = "{guest.links}"
 """,
         vcenter.uuid_of("/DC0/vm/DC0_C0_RP0_VM0"),
     )
@@ -101,6 +113,9 @@ zone_category = "k8s-zone"
             tag = f"k8s-zone-{region}-{zone}"
             wanted += ["--attach", f"{tag}=/DC{number}/host/DC{number}_C{cluster}"]
             wanted += ["--attach", f"{tag}=/DC{number}/datastore/LocalDS_{cluster}"]
+    prepare(found, "roles", "--mode=platform", "--role=kubernetes", f"--principal={WHO}")
+    assert "VirtualMachine.State.RevertToSnapshot" in vcenter.govc("role.ls", "kubernetes")
+    assert "kubernetes" in vcenter.govc("permissions.ls", "/DC0")
     dry = prepare(found, "tags", "--dry-run", *wanted)
     assert "govc tags.attach -c k8s-region k8s-region-x1 /DC0" in dry
     assert vcenter.govc("tags.ls").strip() == ""
@@ -140,6 +155,7 @@ zone_category = "k8s-zone"
     )
     assert node["topology.kubernetes.io/region"] == "k8s-region-x1"
     assert node["topology.kubernetes.io/zone"] == "k8s-zone-x1-a"
+    of_a_zone(found, vcenter, by_zone["k8s-zone-x1-a",])
     # A datastore that moves to another zone gets its class anew; one without tags loses it.
     gone, moved = by_zone["k8s-zone-x2-b",], by_zone["k8s-zone-x1-b",]
     old = classes[moved]["metadata"]["uid"]
@@ -151,10 +167,35 @@ zone_category = "k8s-zone"
         return gone not in now and moved in now and now[moved]["metadata"]["uid"] != old
 
     eventually(changed, 20, "the classes to follow")
-    kept = set(discovered(found))
+    kept = {name: each["metadata"]["uid"] for name, each in discovered(found).items()}
     vcenter.stop()
-    with pytest.raises(machine.Failed):
-        eventually(lambda: set(discovered(found)) != kept, 8)
+    eventually(
+        lambda: "classes left as they are" in found.log.read_text(), 30, "vCenter to be missed"
+    )
+    assert {n: each["metadata"]["uid"] for n, each in discovered(found).items()} == kept
+    told = found.get("node", machine.NODE)
+    assert told is not None
+    assert node.items() <= told["metadata"]["labels"].items()
+
+
+def of_a_zone(found: Machine, vcenter: VCenter, name: str) -> None:
+    """A claim of a discovered class: its disk is where the class says and in the pod's VM."""
+    found.create(_ZONED.replace("CLASS", name))
+    found.create(_POD.format(name="zoned", claim="zoned"))
+    found.wait_for_phase("pod", "zoned", "Running", 60)
+    volume = found.get("pv", (found.get("pvc", "zoned") or {})["spec"]["volumeName"])
+    assert volume is not None
+    assert volume["spec"]["csi"]["driver"] == "csi.vsphere.vmware.com"
+    assert volume["metadata"]["name"] in vcenter.govc("disk.ls", "-ds", "LocalDS_0")
+    (file,) = vcenter.attached("/DC0/vm/DC0_C0_RP0_VM0")
+    assert file.startswith("[LocalDS_0] ")
+    found.kubectl("delete", "pod", "zoned", "--wait=true")
+    found.kubectl("delete", "pvc", "zoned")
+    eventually(
+        lambda: volume["metadata"]["name"] not in vcenter.govc("disk.ls", "-ds", "LocalDS_0"),
+        60,
+        "the disk to be deleted",
+    )
 
 
 @pytest.mark.root
@@ -200,6 +241,9 @@ scsicontrollertype = pvscsi
     try:
         before = found.holdfast("check", "vsphere", check=False)
         assert "disk.enableUUID is not set" in before.stdout
+        prepare(found, "roles", "--mode=policy", "--role=k8s-vcp", f"--principal={WHO}")
+        assert "StorageProfile.View" in vcenter.govc("role.ls", "k8s-vcp")
+        assert "VSPHERE.LOCAL\\k8s" in vcenter.govc("permissions.ls", f"/DC0/vm/{FOLDER}")
         prepare(found, "nodes")
         extra = vcenter.json("vm.info", "-e", virtual)["virtualMachines"][0]["config"]
         assert {"key": "disk.enableUUID", "value": "TRUE"}.items() <= {
@@ -208,32 +252,33 @@ scsicontrollertype = pvscsi
             if each["key"] == "disk.enableUUID"
             for k, v in each.items()
         }.items()
-        by_hand = ("--datastore", "vsanDatastore", "--size", "1G", "k8sData/MySQLDisk.vmdk")
+        by_hand = ("--datastore", "vsanDatastore", "--size", "10G", "k8sData/MySQLDisk.vmdk")
         prepare(found, "disk", *by_hand)
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
         found.start()
+        reasons(found, vcenter, tmp_path)
         left_behind(found, vcenter.uuid_of(f"/DC0/vm/{FOLDER}/DC0_C0_RP0_VM1"))
-        found.create(_DYNAMIC)
+        for name in ("class", "claim", "pod"):
+            found.create((EXAMPLE / f"{name}.yaml").read_text())
         claim = found.wait_for_phase("pvc", "vsphere-pvc002", "Bound", 30)
         volume = found.get("pv", claim["spec"]["volumeName"])
         assert volume is not None
         path = volume["spec"]["vsphereVolume"]["volumePath"]
         name = claim["spec"]["volumeName"]
         assert path == f"[vsanDatastore] kubevols/kubernetes-dynamic-{name}.vmdk"
-        found.create(_POD.format(name="dynamic", claim="vsphere-pvc002"))
-        found.wait_for_phase("pod", "dynamic", "Running", 60)
+        found.wait_for_phase("pod", "vsphere-pod002", "Running", 60)
         assert vcenter.attached(virtual) == [path]
-        found.create(_STATIC)
+        found.create((EXAMPLE / "static.yaml").read_text())
         found.wait_for_phase("pvc", "static", "Bound", 30)
         found.create(_POD.format(name="static", claim="static"))
         found.wait_for_phase("pod", "static", "Running", 60)
         assert vcenter.attached(virtual) == ["[vsanDatastore] k8sData/MySQLDisk.vmdk", path]
-        found.kubectl("delete", "pod", "dynamic", "static", "--wait=true")
+        found.kubectl("delete", "pod", "vsphere-pod002", "static", "--wait=true")
         eventually(lambda: vcenter.attached(virtual) == [], 60, "the disks to be detached")
         found.kubectl("delete", "pvc", "vsphere-pvc002", "static")
         eventually(lambda: vcenter.files("vsanDatastore", "kubevols") == [], 60, "deletion")
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
-        found.create(_INLINE)
+        found.create((EXAMPLE / "inline.yaml").read_text())
         found.wait_for_phase("pod", "inline", "Running", 60)
         assert vcenter.attached(virtual) == ["[vsanDatastore] k8sData/MySQLDisk.vmdk"]
         (attachment,) = found.all("volumeattachment", "")
@@ -246,6 +291,38 @@ scsicontrollertype = pvscsi
     finally:
         found.dispose()
         guest.close()
+
+
+def reasons(found: Machine, vcenter: VCenter, directory: Path) -> None:
+    """`holdfast why` names what vCenter minds, and the command that ends it."""
+    (directory / "lonely").mkdir()
+    host = vcenter.govc("find", "/DC0", "-type", "h", "-name", "DC0_H0").strip()
+    where = ("-name", "lonely", "-path", str(directory / "lonely"))
+    vcenter.govc("datastore.create", "-type", "local", *where, host)
+    for store, code, said in (
+        ("vsanDatastor", "not-in-vcenter", 'did you mean "vsanDatastore"?'),
+        ("lonely", "datastore-not-shared", "not a shared datastore across node VMs"),
+    ):
+        name = f"wrong-{code}"
+        found.create(_WRONG.replace("NAME", name).replace("STORE", store))
+        found.create(_ZONED.replace("CLASS", name).replace("zoned", name))
+        found.wait_for_event(name, "ProvisioningFailed", 30)
+        answer = json.loads(found.holdfast("why", "--json", f"pvc/{name}", check=False).stdout)
+        assert answer["cause"]["code"] == code, answer
+        assert said in answer["cause"]["what"], answer
+        assert "holdfast check vsphere" in answer["cause"]["fix"]
+        found.kubectl("delete", "pvc", name)
+
+
+_WRONG = """
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: NAME
+provisioner: kubernetes.io/vsphere-volume
+parameters:
+  datastore: STORE
+"""
 
 
 def left_behind(found: Machine, away: str) -> None:
@@ -288,62 +365,6 @@ spec:
   providerID: vsphere://AWAY
 """
 
-_DYNAMIC = """
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata:
-  name: vsphere-storageclass-spbm
-provisioner: kubernetes.io/vsphere-volume
-reclaimPolicy: Delete
-parameters:
-  datastore: vsanDatastore
-  diskformat: thin
-  fstype: ext4
-  hostFailuresToTolerate: "1"
-  diskStripes: "1"
----
-kind: PersistentVolumeClaim
-apiVersion: v1
-metadata:
-  name: vsphere-pvc002
-  annotations:
-    volume.beta.kubernetes.io/storage-class: vsphere-storageclass-spbm
-spec:
-  accessModes:
-    - ReadWriteOnce
-  resources:
-    requests:
-      storage: 1Gi
-"""
-
-_STATIC = """
-apiVersion: v1
-kind: PersistentVolume
-metadata:
-  name: mysql
-spec:
-  capacity:
-    storage: 1Gi
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: ""
-  vsphereVolume:
-    volumePath: "[vsanDatastore] k8sData/MySQLDisk"
-    fsType: ext4
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata:
-  name: static
-spec:
-  accessModes: [ReadWriteOnce]
-  storageClassName: ""
-  volumeName: mysql
-  resources:
-    requests:
-      storage: 1Gi
-"""
-
 _POD = """
 apiVersion: v1
 kind: Pod
@@ -363,22 +384,15 @@ spec:
       claimName: {claim}
 """
 
-_INLINE = """
+_ZONED = """
 apiVersion: v1
-kind: Pod
+kind: PersistentVolumeClaim
 metadata:
-  name: inline
+  name: zoned
 spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: test-container
-    image: test-webserver
-    volumeMounts:
-    - name: test-volume
-      mountPath: /test-vmdk
-  volumes:
-  - name: test-volume
-    vsphereVolume:
-      volumePath: "[vsanDatastore] k8sData/MySQLDisk"
-      fsType: ext4
+  accessModes: [ReadWriteOnce]
+  storageClassName: CLASS
+  resources:
+    requests:
+      storage: 1Gi
 """

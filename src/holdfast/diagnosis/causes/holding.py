@@ -9,6 +9,7 @@ from holdfast.backends import registry
 from holdfast.controllers import attachments
 from holdfast.controllers.attaching.controller import OUT_OF_SERVICE
 from holdfast.controllers.attaching.wanted import shared
+from holdfast.diagnosis.causes import vsphere
 from holdfast.diagnosis.causes.answer import Cause, kubectl, lines, listed
 from holdfast.diagnosis.causes.picture import Picture
 from holdfast.runtime.client import Object
@@ -62,7 +63,9 @@ def for_pod(picture: Picture, pod: views.Pod, obj: Object) -> Cause | None:
         if failed:
             at = f"volumeattachment/{each['metadata']['name']}"
             what = f"volume {name} cannot be attached to node {node}: {failed}"
-            return Cause("attach-failed", what, at, "holdfast check")
+            known = vsphere.remedy(registry.DRIVERS.get(identity[0], ""), failed)
+            fix = known.fix if known else "holdfast check"
+            return Cause("attach-failed", what, at, fix)
     elsewhere = [each for each in found if each["spec"].get("nodeName") != node]
     if elsewhere and not shared(obj):
         return _held(picture, volume, elsewhere)

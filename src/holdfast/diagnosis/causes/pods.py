@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.api import kinds, views
 from holdfast.backends import registry
 from holdfast.controllers import attachments
-from holdfast.diagnosis.causes import claims, holding, placing, supply
+from holdfast.diagnosis.causes import claims, holding, placing, supply, vsphere
 from holdfast.diagnosis.causes.answer import Answer, Cause, kubectl, lines
 from holdfast.diagnosis.causes.picture import Picture
 from holdfast.kit import suggest
@@ -95,6 +95,8 @@ def _on_node(picture: Picture, obj: Object, pod: views.Pod) -> Cause | None:
             "holdfast check",
             kubectl("describe", "pod", pod.metadata.name, namespace=picture.namespace),
         )
+        known = vsphere.remedy(_backend(picture, pod), told[-1].message)
+        fix = known.fix if known else fix
         code = "attach-failed" if told[-1].reason == "FailedAttachVolume" else "mount-failed"
         return Cause(code, told[-1].message, f"{where}, node {node}", fix)
     failed = supply.failures(picture.told(obj))
@@ -104,6 +106,17 @@ def _on_node(picture: Picture, obj: Object, pod: views.Pod) -> Cause | None:
         return Cause("not-a-volume", what, where, fix)
     what = f"its volumes are being mounted on node {node}"
     return Cause("mounting", what, where, kubectl("get", "events"), waiting=True)
+
+
+def _backend(picture: Picture, pod: views.Pod) -> str:
+    """Return whose volumes a pod has, if they are all of one kind of storage system."""
+    found = set()
+    for _, name in views.claims_of(pod):
+        claim = picture.find(kinds.CLAIM, name)
+        volume = picture.find(kinds.VOLUME, (claim or {}).get("spec", {}).get("volumeName", ""))
+        identity = attachments.identity(volume) if volume is not None else None
+        found.add(registry.DRIVERS.get(identity[0], "") if identity else "")
+    return found.pop() if len(found) == 1 else ""
 
 
 def _no_driver(picture: Picture, volume: Object, node: str, where: str) -> Cause | None:

@@ -17,6 +17,7 @@ from holdfast.controllers import secrets
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED
 from holdfast.controllers.scheduling import affinity
 from holdfast.diagnosis import secretchecks
+from holdfast.diagnosis.causes import vsphere
 from holdfast.diagnosis.causes.answer import Cause, kubectl, lines, listed
 from holdfast.diagnosis.causes.picture import Event, Picture
 from holdfast.kit import suggest
@@ -151,6 +152,8 @@ def failure(picture: Picture, obj: Object, found: views.StorageClass) -> Cause |
         if entry is not None
         else kubectl("describe", "storageclass", found.metadata.name)
     )
+    if known := vsphere.remedy(_backend(entry), last.message):
+        return Cause(known.code, last.message, where, known.fix)
     if "parameter" in last.message or "invalid option" in last.message:
         return _class_cause("parameter", last.message, where, "", found)
     code = "provisioning-failed"
