@@ -111,6 +111,8 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     owner: FaultProxy
     protocol_version = "HTTP/1.1"
+    # Head and body are written apart, and the second would wait for an acknowledgement.
+    disable_nagle_algorithm = True
 
     def setup(self) -> None:
         super().setup()
