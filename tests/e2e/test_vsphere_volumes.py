@@ -232,10 +232,9 @@ async def test_sixty_disks_find_slots_of_their_own_and_the_next_one_is_told_so(
     assert "ParaVirtualSCSIController" in kinds
     assert {each["backing"]["diskMode"] for each in disks} >= {"independent_persistent"}
     assert len(failed) in (1, 2)
-    for each in volumes:
-        await backend.detach(each.id, uuid)
-        await backend.delete_volume(each.id)
+    await asyncio.gather(*(backend.detach(each.id, uuid) for each in volumes))
     assert vcenter.attached(path(machine)) == []
+    await asyncio.gather(*(backend.delete_volume(each.id) for each in volumes))
 
 
 async def test_a_node_says_how_many_volumes_its_vm_can_have(
