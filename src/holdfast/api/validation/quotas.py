@@ -47,6 +47,31 @@ _WHOLE: Final = frozenset(
 )
 
 
+# What a scope may limit; the pods of BestEffort ask for nothing.
+_COMPUTE: Final = frozenset(
+    {"cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"}
+)
+_OF_SCOPE: Final = {
+    "BestEffort": frozenset({"pods"}),
+    **dict.fromkeys(
+        (
+            "CrossNamespacePodAffinity",
+            "NotBestEffort",
+            "NotTerminating",
+            "PriorityClass",
+            "Terminating",
+        ),
+        _COMPUTE | {"pods"},
+    ),
+}
+_OPPOSITES: Final = ({"BestEffort", "NotBestEffort"}, {"Terminating", "NotTerminating"})
+_ONLY_EXISTS: Final = (
+    "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, "
+    "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
+    "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+
+
 class QuotaRules(Rules):
     """Rules of ResourceQuota."""
 
@@ -55,7 +80,7 @@ class QuotaRules(Rules):
         said: list[Cause] = []
         for name, text in obj.get("spec", EMPTY).get("hard", EMPTY).items():
             said += _limit(name, text, f"spec.hard[{name}]")
-        return said
+        return said + _scopes(obj.get("spec", EMPTY)) + _selector(obj.get("spec", EMPTY))
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that the scopes stay."""
@@ -82,3 +107,53 @@ def _limit(name: str, text: str, path: str) -> list[Cause]:
     if whole and not quantity.parse(text).is_integer:
         said.append(fields.invalid(path, text, "must be an integer"))
     return said
+
+
+def _scopes(spec: Object) -> list[Cause]:
+    scopes: list[str] = spec.get("scopes") or []
+    at = "spec.scopes"
+    said: list[Cause] = []
+    for scope in scopes:
+        if scope not in _OF_SCOPE:
+            said.append(fields.invalid(at, scopes, "unsupported scope"))
+        said += _unsuited(scope, spec, at, scopes)
+    return said + _conflicts(scopes, at, scopes)
+
+
+def _selector(spec: Object) -> list[Cause]:
+    selector = spec.get("scopeSelector") or EMPTY
+    at = "spec.scopeSelector.matchExpressions"
+    said: list[Cause] = []
+    names: list[str] = []
+    for item in selector.get("matchExpressions") or ():
+        scope, operator = item.get("scopeName", ""), item.get("operator", "")
+        names.append(scope)
+        if scope not in _OF_SCOPE:
+            said.append(fields.invalid(f"{at}.scopeName", scope, "unsupported scope"))
+        said += _unsuited(scope, spec, at, selector)
+        if scope in _OF_SCOPE and scope != "PriorityClass" and operator != "Exists":
+            said.append(fields.invalid(f"{at}.operator", operator, _ONLY_EXISTS))
+        said += _values(operator, item.get("values") or [], at)
+    return said + _conflicts(names, at, spec.get("scopes") or [])
+
+
+def _values(operator: str, values: list[str], at: str) -> list[Cause]:
+    if operator in ("In", "NotIn"):
+        rule = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+        return [] if values else [fields.required(f"{at}.values", rule)]
+    if operator in ("Exists", "DoesNotExist"):
+        rule = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+        return [fields.invalid(f"{at}.values", values, rule)] if values else []
+    return [fields.invalid(f"{at}.operator", operator, "not a valid selector operator")]
+
+
+def _unsuited(scope: str, spec: Object, at: str, value: object) -> list[Cause]:
+    """Complain of each limited resource that the scope says nothing about."""
+    suited = _OF_SCOPE.get(scope, _STANDARD)
+    limited = sorted(name for name in spec.get("hard", EMPTY) if name in _STANDARD - suited)
+    return [fields.invalid(at, value, "unsupported scope applied to resource") for _ in limited]
+
+
+def _conflicts(scopes: list[str], at: str, value: object) -> list[Cause]:
+    pairs = sum(1 for pair in _OPPOSITES if pair <= set(scopes))
+    return [fields.invalid(at, value, "conflicting scopes")] * pairs
