@@ -84,8 +84,10 @@ class QuotaRules(Rules):
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that the scopes stay."""
-        was, now = (obj.get("spec", EMPTY).get("scopes") or [] for obj in (old, new))
-        return [] if sorted(was) == sorted(now) else [fields.immutable("spec.scopes", now)]
+        was, now = (obj.get("spec", EMPTY).get("scopes") for obj in (old, new))
+        if set(was or ()) == set(now or ()):
+            return []
+        return [fields.immutable("spec.scopes", _shown_scopes(now))]
 
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check limits and amounts used."""
@@ -111,30 +113,56 @@ def _limit(name: str, text: str, path: str) -> list[Cause]:
 
 def _scopes(spec: Object) -> list[Cause]:
     scopes: list[str] = spec.get("scopes") or []
-    at = "spec.scopes"
+    at, shown = "spec.scopes", _shown_scopes(scopes)
     said: list[Cause] = []
     for scope in scopes:
         if scope not in _OF_SCOPE:
-            said.append(fields.invalid(at, scopes, "unsupported scope"))
-        said += _unsuited(scope, spec, at, scopes)
-    return said + _conflicts(scopes, at, scopes)
+            said.append(fields.invalid(at, shown, "unsupported scope"))
+        said += _unsuited(scope, spec, at, shown)
+    return said + _conflicts(scopes, at, shown)
 
 
 def _selector(spec: Object) -> list[Cause]:
-    selector = spec.get("scopeSelector") or EMPTY
-    at = "spec.scopeSelector.matchExpressions"
+    items: list[Object] = (spec.get("scopeSelector") or EMPTY).get("matchExpressions") or []
+    at, shown = "spec.scopeSelector.matchExpressions", _shown_selector(items)
     said: list[Cause] = []
-    names: list[str] = []
-    for item in selector.get("matchExpressions") or ():
+    for item in items:
         scope, operator = item.get("scopeName", ""), item.get("operator", "")
-        names.append(scope)
         if scope not in _OF_SCOPE:
             said.append(fields.invalid(f"{at}.scopeName", scope, "unsupported scope"))
-        said += _unsuited(scope, spec, at, selector)
+        said += _unsuited(scope, spec, at, shown)
         if scope in _OF_SCOPE and scope != "PriorityClass" and operator != "Exists":
             said.append(fields.invalid(f"{at}.operator", operator, _ONLY_EXISTS))
         said += _values(operator, item.get("values") or [], at)
-    return said + _conflicts(names, at, spec.get("scopes") or [])
+    names = [item.get("scopeName", "") for item in items]
+    # Kubernetes shows the plain scopes here, not those of the selector.
+    return said + _conflicts(names, at, _shown_scopes(spec.get("scopes")))
+
+
+def _shown_scopes(scopes: list[str] | None) -> fields.Go:
+    if scopes is None:
+        return fields.Go("[]core.ResourceQuotaScope(nil)")
+    return fields.Go(f"[]core.ResourceQuotaScope{{{_quoted(scopes)}}}")
+
+
+def _shown_selector(items: list[Object]) -> fields.Go:
+    shown = ", ".join(
+        f"core.ScopedResourceSelectorRequirement{{"
+        f"ScopeName:{fields.quote(item.get('scopeName', ''))}, "
+        f"Operator:{fields.quote(item.get('operator', ''))}, "
+        f"Values:{_shown_values(item.get('values'))}}}"
+        for item in items
+    )
+    listed = f"[]core.ScopedResourceSelectorRequirement{{{shown}}}"
+    return fields.Go(f"core.ScopeSelector{{MatchExpressions:{listed}}}")
+
+
+def _shown_values(values: list[str] | None) -> fields.Go:
+    return fields.Go("[]string(nil)" if values is None else f"[]string{{{_quoted(values)}}}")
+
+
+def _quoted(texts: list[str]) -> str:
+    return ", ".join(map(fields.quote, texts))
 
 
 def _values(operator: str, values: list[str], at: str) -> list[Cause]:
@@ -143,7 +171,7 @@ def _values(operator: str, values: list[str], at: str) -> list[Cause]:
         return [] if values else [fields.required(f"{at}.values", rule)]
     if operator in ("Exists", "DoesNotExist"):
         rule = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
-        return [fields.invalid(f"{at}.values", values, rule)] if values else []
+        return [fields.invalid(f"{at}.values", _shown_values(values), rule)] if values else []
     return [fields.invalid(f"{at}.operator", operator, "not a valid selector operator")]
 
 
