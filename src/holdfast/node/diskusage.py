@@ -18,7 +18,10 @@ _UNIT = 512
 
 
 def of(directory: Path) -> int:
-    """Return bytes; what vanishes or cannot be read while counting is left out. Blocks."""
+    """Return bytes; what vanishes or cannot be read while counting is left out.
+
+    Takes long for many files: to be called in a thread.
+    """
     try:
         top = os.lstat(directory)
     except OSError:
