@@ -195,6 +195,41 @@ def test_user_group_and_environment_come_from_the_pod(shared: machine.Machine) -
     delete(shared, "who")
 
 
+def test_a_pod_that_keeps_more_than_its_scratch_limit_is_evicted(shared: machine.Machine) -> None:
+    script = "head -c $SIZE /dev/urandom >/scratch/file; sleep infinity"
+    volumes = [{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]
+    for name, size in (("modest", "500000"), ("greedy", "2000000")):
+        made = pod(
+            name,
+            script,
+            env=[{"name": "SIZE", "value": size}],
+            volumes=volumes,
+            volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
+        )
+        shared.apply(made)
+        shared.wait_for_phase("pod", name, "Running")
+    shared.wait_for_phase("pod", "greedy", "Failed")
+    found = shared.get("pod", "greedy")
+    assert found is not None
+    status = found["status"]
+    text = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Mi". '
+    assert (status["reason"], status["message"]) == ("Evicted", text)
+    ended = status["containerStatuses"][0]["state"]["terminated"]
+    assert ended["exitCode"] != 0
+    ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PodFailed")
+    assert not any(map(alive, companions(shared, "greedy")))
+    described = shared.kubectl("describe", "pod", "greedy").split()
+    assert described[described.index("Reason:") + 1] == "Evicted"
+    told = shared.kubectl("get", "events", "--field-selector", "reason=Evicted", "-o", "name")
+    assert len(told.splitlines()) == 1
+    modest = shared.get("pod", "modest")
+    assert modest is not None
+    assert modest["status"]["phase"] == "Running"
+    delete(shared, "modest")
+    delete(shared, "greedy")
+
+
 def test_sub_paths_read_only_mounts_and_raw_devices(shared: machine.Machine) -> None:
     made = pod(
         "views",

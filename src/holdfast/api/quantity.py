@@ -6,7 +6,9 @@ and values written with a binary suffix are capped at 2^63-1.
 
 A quantity remembers the family of its suffix (decimal, binary, exponent) and
 `canonical` prints it in that family with an integer in front of the largest
-fitting suffix. Equality and order look at the amount alone: 1Gi == 1024Mi.
+fitting suffix. Texts that look canonical to Kubernetes are kept as they were
+written, some odd ones among them: `+1Gi`, `01Gi`, `1E3`, `1.500`. Equality and
+order look at the amount alone: 1Gi == 1024Mi.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ WRONG_SUFFIX: Final = "unable to parse quantity's suffix"
 _LONGEST: Final = 256
 _LARGEST_EXPONENT: Final = 1000
 
-_SPLIT = re.compile(r"([+-]?)([0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
+# Digits may be missing, whatever the API's own pattern says: `Gi` and `+` are zero.
+_SPLIT = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
+# How many digits Kubernetes reads the fast way, which is the one that keeps texts.
+_FAST_DECIMAL: Final = 18
+_FAST_BINARY: Final = 14
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 _DECIMAL_POWERS: Final = {**_DECIMAL, "E": 18}
 _DECIMAL_SUFFIXES: Final = {power: suffix for suffix, power in _DECIMAL_POWERS.items()}
@@ -62,10 +68,10 @@ class Quantity:
 
     __slots__ = ("_text", "family", "nanos")
 
-    def __init__(self, nanos: int, family: Family = "decimal") -> None:
+    def __init__(self, nanos: int, family: Family = "decimal", text: str | None = None) -> None:
         self.nanos: Final = nanos
         self.family: Final[Family] = family
-        self._text: str | None = None
+        self._text = text
 
     @classmethod
     def of_bytes(cls, count: int) -> Quantity:
@@ -82,16 +88,6 @@ class Quantity:
         """Return the amount as an integer, fractions rounded away from zero."""
         whole = -(-abs(self.nanos) // NANO)
         return -whole if self.nanos < 0 else whole
-
-    def rounded_to_milli(self) -> Quantity:
-        """Return the amount with digits below 1/1000 rounded away from zero.
-
-        The API keeps no finer amounts in resource lists (requests, capacity).
-        """
-        if self.nanos % 10**6 == 0:
-            return self
-        whole = -(-abs(self.nanos) // 10**6) * 10**6
-        return Quantity(-whole if self.nanos < 0 else whole, self.family)
 
     @property
     def is_integer(self) -> bool:
@@ -133,21 +129,42 @@ def parse(text: str | int | float) -> Quantity:
 def _parse(text: str) -> Quantity:
     if len(text) > _LONGEST:
         raise QuantityError(WRONG_NUMBER, text)
-    found = _SPLIT.fullmatch(text.strip())
-    if found is None or found[2].count(".") > 1:
+    bare = text.strip()
+    found = _SPLIT.fullmatch(bare)
+    if found is None or not bare:
         raise QuantityError(WRONG_FORMAT, text)
-    sign, number, suffix = found.groups()
-    whole, _, fraction = number.partition(".")
-    if not whole and not fraction:
-        raise QuantityError(WRONG_NUMBER, text)
+    sign, whole, fraction, suffix = found[1], found[2], found[3] or "", found[4]
     base, power, family = _interpret(suffix, text)
+    if not whole and not fraction:
+        if not _is_fast("", "", base, power):
+            raise QuantityError(WRONG_NUMBER, text)
+        return Quantity(0, family)
     digits = int(whole + fraction)
     if base == 2:
         nanos = _shift(digits << power, 9 - len(fraction))
         nanos = min(nanos, MAX_BINARY)
     else:
         nanos = _shift(digits, power + 9 - len(fraction))
-    return Quantity(-nanos if sign == "-" else nanos, family)
+    kept = bare if _is_kept(whole.lstrip("0"), fraction, base, power) else None
+    return Quantity(-nanos if sign == "-" else nanos, family, kept)
+
+
+def _is_fast(whole: str, fraction: str, base: int, power: int) -> bool:
+    """Whether Kubernetes reads the number as an int64; `whole` has no leading zeros."""
+    length = len(whole) or 1
+    if base == 2:
+        return not fraction and length + power * 3 // 10 <= _FAST_BINARY
+    return length + len(fraction) <= _FAST_DECIMAL and power - len(fraction) >= -9
+
+
+def _is_kept(whole: str, fraction: str, base: int, power: int) -> bool:
+    """Whether Kubernetes takes the text for canonical and keeps it: it looks at the end alone."""
+    if not _is_fast(whole, fraction, base, power):
+        return False
+    if base == 2:
+        return int(whole or "0") & 7 != 0
+    digits = f"{whole or '0'}{fraction}"
+    return (power - len(fraction)) % 3 == 0 and digits[0] != "0" and not digits.endswith("000")
 
 
 def _interpret(suffix: str, text: str) -> tuple[int, int, Family]:

@@ -78,14 +78,18 @@ def _each(fill: Defaulter, values: list[dict[str, Any]]) -> None:
         fill(value)
 
 
+_MILLI = quantity.NANO // 1000
+
+
 def _round_resources(resources: dict[str, str]) -> None:
     """Amounts of resources have no finer unit than a thousandth; finer ones round up."""
     for name, amount in resources.items():
-        if amount[-1] in "nu":
-            # Canonical text: an integer and the suffix.
-            finer = 1_000_000 if amount[-1] == "n" else 1_000
-            milli = -(-int(amount[:-1]) // finer)
-            resources[name] = quantity.parse(f"{milli}m").canonical()
+        # No other text stands for anything finer, and nearly all are as simple as this.
+        if amount[-1] in "nu" or "." in amount or "-" in amount:
+            found = quantity.parse(amount)
+            if milli := found.nanos % _MILLI:
+                rounded = found.nanos - milli + _MILLI
+                resources[name] = quantity.Quantity(rounded, found.family).canonical()
 
 
 def _namespace(obj: dict[str, Any]) -> None:

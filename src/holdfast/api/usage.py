@@ -4,7 +4,7 @@ A claim uses `requests.storage`, `persistentvolumeclaims`, and both again under 
 class; every object uses one of `count/<plural>.<group>`, some also one of a plain name. Admission
 and the controller that keeps `status.used` both count with these functions, so they agree.
 
-Processor and memory are not counted, since nothing here shares them out.
+A pod that has not finished also uses what it asks for of processor, memory and ephemeral storage.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from holdfast.api import kinds, quantity, views
+from holdfast.api import kinds, podusage, quantity, views
 from holdfast.api.kinds import Kind
 from holdfast.api.quantity import Quantity
 
@@ -32,10 +32,13 @@ _PLAIN: Final = frozenset(
 def of(kind: Kind, obj: Object) -> Amounts:
     """Return what one object uses."""
     if kind is kinds.POD and (obj.get("status") or {}).get("phase") in views.FINISHED:
+        # What is over takes no room any more; its object is still one of those there are.
         return {f"count/{kind.resource}": _ONE}
     used = {f"count/{kind.resource}": _ONE}
     if kind in _PLAIN:
         used[kind.plural] = _ONE
+    if kind is kinds.POD:
+        used |= podusage.of(obj)
     if kind is kinds.CLAIM:
         size = _size(obj)
         used[_STORAGE] = size
@@ -62,6 +65,8 @@ def counted_by(name: str) -> tuple[Kind, ...]:
     """Return the kinds whose objects use a resource; none for those nobody counts."""
     if name == _STORAGE or _OF_CLASS in name:
         return (kinds.CLAIM,)
+    if podusage.counts(name):
+        return (kinds.POD,)
     resource = name.removeprefix("count/")
     found = [kind for kind in kinds.ALL if kind.namespaced and kind.resource == resource]
     if resource != name:
@@ -69,10 +74,12 @@ def counted_by(name: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in found if kind in _PLAIN)
 
 
-def counts(quota: Object) -> bool:
-    """Whether a quota counts at all: scopes choose among pods, by facts nobody has here."""
-    spec = quota.get("spec") or {}
-    return not (spec.get("scopes") or spec.get("scopeSelector"))
+def covers(quota: Object, kind: Kind, obj: Object) -> bool:
+    """Whether a quota is about an object; a quota with scopes is about pods alone."""
+    selectors = podusage.selectors(quota)
+    if not selectors:
+        return True
+    return kind is kinds.POD and all(podusage.in_scope(obj, each) for each in selectors)
 
 
 def limits(quota: Object) -> Amounts:

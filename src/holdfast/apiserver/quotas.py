@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.api import errors, kinds, usage
+from holdfast.api import errors, kinds, podusage, usage
 from holdfast.api.kinds import Kind
 from holdfast.store.log import Store
 
@@ -23,15 +23,31 @@ def check(store: Store, kind: Kind, new: Object, old: Object | None = None) -> N
     meta = new["metadata"]
     prefix = f"{meta['namespace']}/"
     quotas = [record.obj for record in store.scan(kinds.RESOURCE_QUOTA.bucket, prefix)]
-    quotas = [quota for quota in quotas if usage.counts(quota)]
+    quotas = [quota for quota in quotas if usage.covers(quota, kind, new)]
     if not quotas:
         return
+    if kind is kinds.POD and old is None:
+        _check_said(quotas, new)
     asked = _increase(kind, new, old)
     if not asked:
         return
     objs = [record.obj for record in store.scan_latest(kind.bucket, prefix)]
     for quota in quotas:
-        _check_one(quota, kind, objs, asked, meta["name"])
+        covered = [obj for obj in objs if usage.covers(quota, kind, obj)]
+        _check_one(quota, kind, covered, asked, meta["name"])
+
+
+def _check_said(quotas: list[Object], pod: Object) -> None:
+    """Refuse a pod whose containers do not say how much they want of what is limited."""
+    for quota in quotas:
+        unsaid = podusage.unsaid(pod, (quota.get("spec") or {}).get("hard") or {})
+        if unsaid:
+            raise errors.Forbidden.of(
+                "",
+                kinds.POD.plural,
+                pod["metadata"]["name"],
+                f"failed quota: {quota['metadata']['name']}: must specify {unsaid}",
+            )
 
 
 def _increase(kind: Kind, new: Object, old: Object | None) -> usage.Amounts:

@@ -1,4 +1,4 @@
-"""Columns of the storage kinds: volumes, claims, classes, attachments, drivers.
+"""Columns of the storage kinds: volumes, claims, classes, attachments, drivers, room.
 
 A volume or claim that is being deleted shows `Terminating` in place of its phase.
 A claim's capacity and modes are those of its status and stay blank until the
@@ -196,4 +196,14 @@ CSI_NODE: Final[tuple[Column, ...]] = (
         "How many drivers run on the node.",
     ).typed("integer"),
     AGE,
+)
+
+# Kubernetes prints this kind like any it knows nothing about.
+CAPACITY: Final[tuple[Column, ...]] = (
+    name(),
+    column(
+        "Created At",
+        lambda o, _: o.get("metadata", {}).get("creationTimestamp"),
+        "When the object was created.",
+    ).typed("date"),
 )

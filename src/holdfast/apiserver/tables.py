@@ -171,6 +171,7 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         kinds.VOLUME_ATTACHMENT: storage_cells.ATTACHMENT,
         kinds.CSI_DRIVER: storage_cells.DRIVER,
         kinds.CSI_NODE: storage_cells.CSI_NODE,
+        kinds.CAPACITY: storage_cells.CAPACITY,
         kinds.SNAPSHOT_CLASS: snapshot_cells.CLASS,
         kinds.SNAPSHOT_CONTENT: snapshot_cells.CONTENT,
         kinds.SNAPSHOT: snapshot_cells.SNAPSHOT,

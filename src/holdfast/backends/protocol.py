@@ -111,6 +111,14 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The room that the nodes with these labels can reach; no labels means all nodes."""
+
+    topology: Mapping[str, str]
+    capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The answer of one check; `remedy` is empty when nothing has to be done."""
 
@@ -314,6 +322,18 @@ class CapacityReporter(Protocol):
 
     async def capacity(self, parameters: Mapping[str, str]) -> Capacity:
         """Return the room that a class with these parameters draws on."""
+        ...
+
+
+@runtime_checkable
+class RoomReporter(Protocol):
+    """Knows by itself which nodes reach which room; others have the same room everywhere."""
+
+    async def rooms(self, parameters: Mapping[str, str]) -> Sequence[Room]:
+        """Return the room that a class with these parameters draws on, place by place.
+
+        A place that cannot be asked now is left out.
+        """
         ...
 
 

@@ -60,25 +60,67 @@ class ClaimIdentity:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotIdentity:
+    """What placeholders of a VolumeSnapshotClass may refer to: the snapshot and its content."""
+
+    namespace: str
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Placeholders:
+    """The values of placeholders: in namespaces and names, and in names alone.
+
+    A user who may write a namespace could reach anybody's secrets, so what users choose freely
+    counts in names only. `where` says in errors whose parameters they are.
+    """
+
+    where: str
+    anywhere: Mapping[str, str]
+    in_names: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
 def of_class(parameters: Mapping[str, str], claim: ClaimIdentity) -> SecretRefs:
     """Read the `csi.storage.k8s.io/...-secret-...` keys; raises errors.Invalid.
 
     The keys and placeholders are those of external-provisioner. A class may give
     name and namespace of a secret or neither.
     """
+    values = _Placeholders(
+        "StorageClass parameters",
+        {"pv.name": claim.volume, "pvc.namespace": claim.namespace},
+        {"pvc.name": claim.name},
+        claim.annotations,
+    )
     return SecretRefs(
-        provision=_read(parameters, "provisioner", claim),
-        attach=_read(parameters, "controller-publish", claim),
-        stage=_read(parameters, "node-stage", claim),
-        publish=_read(parameters, "node-publish", claim),
-        expand=_read(parameters, "controller-expand", claim),
-        node_expand=_read(parameters, "node-expand", claim),
+        provision=_read(parameters, "provisioner", values),
+        attach=_read(parameters, "controller-publish", values),
+        stage=_read(parameters, "node-stage", values),
+        publish=_read(parameters, "node-publish", values),
+        expand=_read(parameters, "controller-expand", values),
+        node_expand=_read(parameters, "node-expand", values),
     )
 
 
-def of_snapshot_class(parameters: Mapping[str, str], claim: ClaimIdentity) -> SecretRef | None:
-    """Read the snapshotter's secret from a VolumeSnapshotClass's parameters."""
-    return _read(parameters, "snapshotter", claim)
+def of_snapshot_class(
+    parameters: Mapping[str, str], snapshot: SnapshotIdentity
+) -> SecretRef | None:
+    """Read the snapshotter's secret from a VolumeSnapshotClass; raises errors.Invalid.
+
+    The placeholders are those of external-snapshotter.
+    """
+    values = _Placeholders(
+        "VolumeSnapshotClass parameters",
+        {
+            "volumesnapshotcontent.name": snapshot.content,
+            "volumesnapshot.namespace": snapshot.namespace,
+        },
+        {"volumesnapshot.name": snapshot.name},
+    )
+    return _read(parameters, "snapshotter", values)
 
 
 def strip(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -101,7 +143,7 @@ def strip(parameters: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _read(parameters: Mapping[str, str], use: str, claim: ClaimIdentity) -> SecretRef | None:
+def _read(parameters: Mapping[str, str], use: str, values: _Placeholders) -> SecretRef | None:
     name_key, namespace_key = (f"{PREFIX}{use}-secret-{part}" for part in ("name", "namespace"))
     name, namespace = parameters.get(name_key, ""), parameters.get(namespace_key, "")
     if not name and not namespace:
@@ -109,34 +151,29 @@ def _read(parameters: Mapping[str, str], use: str, claim: ClaimIdentity) -> Secr
     if not name or not namespace:
         given, missing = (name_key, namespace_key) if name else (namespace_key, name_key)
         raise errors.Invalid(
-            f'"{given}" is given without "{missing}"',
-            "StorageClass parameters",
-            "give both, or neither",
+            f'"{given}" is given without "{missing}"', values.where, "give both, or neither"
         )
-    return SecretRef(_fill(namespace, namespace_key, claim), _fill(name, name_key, claim))
+    return SecretRef(_fill(namespace, namespace_key, values), _fill(name, name_key, values))
 
 
-def _fill(template: str, key: str, claim: ClaimIdentity) -> str:
-    known = {"pv.name": claim.volume, "pvc.namespace": claim.namespace}
-    if key.endswith("-name"):
-        known["pvc.name"] = claim.name
+def _fill(template: str, key: str, values: _Placeholders) -> str:
+    is_name = key.endswith("-name")
+    known = {**values.anywhere, **values.in_names} if is_name else values.anywhere
 
     def value(match: re.Match[str]) -> str:
         token = match[1]
         annotation = _ANNOTATION.fullmatch(token)
-        if annotation and key.endswith("-name"):
-            return claim.annotations.get(annotation[1], "")
+        if annotation and is_name and "pvc.name" in known:
+            return values.annotations.get(annotation[1], "")
         if token not in known:
             raise errors.Invalid(
                 f'parameter "{key}" has the unknown placeholder "${{{token}}}"',
-                "StorageClass parameters",
+                values.where,
                 f"known there: {', '.join('${' + name + '}' for name in known)}",
             )
         return known[token]
 
     filled = _PLACEHOLDER.sub(value, template)
     if not filled:
-        raise errors.Invalid(
-            f'parameter "{key}" is empty for this claim', "StorageClass parameters", ""
-        )
+        raise errors.Invalid(f'parameter "{key}" is empty for this claim', values.where, "")
     return filled

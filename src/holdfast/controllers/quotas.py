@@ -53,9 +53,10 @@ class QuotaStatus:
             return Done
         hard = (obj.get("spec") or {}).get("hard") or {}
         used: usage.Amounts = {}
-        names = hard if usage.counts(obj) else ()
-        for kind in dict.fromkeys(kind for name in names for kind in usage.counted_by(name)):
-            used |= usage.total(kind, await self._objects(kind, key[0]), names)
+        for kind in dict.fromkeys(kind for name in hard for kind in usage.counted_by(name)):
+            found = await self._objects(kind, key[0])
+            covered = (each for each in found if usage.covers(obj, kind, each))
+            used |= usage.total(kind, covered, hard)
         wanted = {
             "hard": dict(hard),
             "used": {name: used[name].canonical() for name in sorted(used)},

@@ -29,6 +29,7 @@ from holdfast.controllers import (
     provisioning,
     snapshots,
 )
+from holdfast.controllers.capacity import CapacityObjects
 from holdfast.controllers.csidrivers import DriverObjects
 from holdfast.controllers.discovery import ClassDiscovery
 from holdfast.controllers.events_ttl import EventExpiry
@@ -119,6 +120,7 @@ def control_plane(
             as_provisioner, informers, by_provisioner, provisioners
         ).run,
         provisioning.Deleter(as_provisioner, informers, by_provisioner, provisioners).run,
+        CapacityObjects(as_provisioner, informers, provisioners).run,
         Protection(client, informers).run,
         Scheduler(as_scheduler, informers, scheduler_events).run,
         fleet.run,

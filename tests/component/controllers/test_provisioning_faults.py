@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from holdfast.api import kinds, views
 from holdfast.backends import errors
-from holdfast.backends.protocol import VolumeRequest
+from holdfast.backends.protocol import Volume, VolumeRequest
 from holdfast.testing.controlplane import NODE, ControlPlane, control_plane, eventually, phase_of
 from holdfast.testing.objects import RWO, claim, reference, storage_class, volume
 
@@ -200,6 +201,36 @@ async def test_a_claim_deleted_while_its_volume_is_made_leaves_nothing(
     await control.settled()
     assert await control.backend.existing() == []
     assert (await control.client.list(kinds.VOLUME)).items == []
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["tried_again", "claim_deleted"])
+async def test_a_volume_whose_object_the_api_refuses_is_told_and_never_orphaned(
+    control: ControlPlane, deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = control.backend.create_volume
+
+    async def make_without_size(request: VolumeRequest) -> Volume:
+        return dataclasses.replace(await make(request), size=0)
+
+    await control.create(local_class())
+    monkeypatch.setattr(control.backend, "create_volume", make_without_size)
+    made = await control.create(wanted())
+    name = f"pvc-{made['metadata']['uid']}"
+    text = (
+        f'Error creating provisioned PV object for claim default/c: PersistentVolume "{name}" is '
+        'invalid: spec.capacity[storage]: Invalid value: "0": must be greater than zero. '
+        "The volume is kept for the next attempt; deleting the claim deletes it."
+    )
+    assert (await control.hears("c", "ProvisioningFailed", text)).type == "Warning"
+    assert await control.backend.existing() == [name]
+    if deleted:
+        await control.delete(kinds.CLAIM, "c")
+        await control.gone(kinds.CLAIM, "c")
+        assert await control.backend.existing() == []
+        return
+    monkeypatch.undo()
+    await control.phase(kinds.CLAIM, "c", "Bound", seconds=5)
+    assert await control.backend.existing() == [name]
 
 
 async def test_a_claim_deleted_between_two_attempts_leaves_nothing(control: ControlPlane) -> None:

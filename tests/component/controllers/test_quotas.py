@@ -121,3 +121,52 @@ async def test_other_namespaces_and_other_kinds(cluster: Cluster) -> None:
         lambda q: q["status"]["hard"] == {"persistentvolumeclaims": "4", "configmaps": "1"},
         "other",
     )
+
+
+def wanting(name: str = "c", **amounts: str) -> Object:
+    return {"name": name, "image": "i", "resources": {"requests": amounts}}
+
+
+async def test_pods_share_out_processor_and_memory_until_they_are_over(cluster: Cluster) -> None:
+    await make_quota(cluster, "q", requests__cpu="1", memory="1Gi", pods="2")
+    # No node takes it, so that its phase is the one written here.
+    one = {
+        "containers": [wanting(cpu="800m", memory="1Mi")],
+        "nodeSelector": {"machine": "elsewhere"},
+    }
+    await cluster.create(kinds.POD, "one", spec=one)
+    await cluster.until(
+        kinds.RESOURCE_QUOTA, "q", used(requests__cpu="800m", memory="1Mi", pods="1")
+    )
+    with pytest.raises(errors.Forbidden) as caught:
+        await cluster.create(kinds.POD, "two", spec=one)
+    assert caught.value.message == (
+        'pods "two" is forbidden: exceeded quota: q, '
+        "requested: requests.cpu=800m, used: requests.cpu=800m, limited: requests.cpu=1"
+    )
+    over = {"status": {"phase": "Succeeded"}}
+    await cluster.client.patch(kinds.POD, "one", over, "default", subresource="status")
+    await cluster.until(kinds.RESOURCE_QUOTA, "q", used(requests__cpu="0", memory="0", pods="0"))
+    await cluster.create(kinds.POD, "two", spec=one)
+
+
+async def test_containers_say_how_much_they_want_of_what_is_limited(cluster: Cluster) -> None:
+    await make_quota(cluster, "q", requests__cpu="1", memory="1Gi")
+    with pytest.raises(errors.Forbidden) as caught:
+        await cluster.create(
+            kinds.POD, "one", spec={"containers": [wanting(memory="1Mi"), wanting("d")]}
+        )
+    assert caught.value.message == (
+        'pods "one" is forbidden: failed quota: q: '
+        "must specify memory for: d; requests.cpu for: c,d"
+    )
+
+
+async def test_a_quota_with_a_scope_counts_the_pods_in_it(cluster: Cluster) -> None:
+    spec = {"hard": {"pods": "1"}, "scopes": ["BestEffort"]}
+    await cluster.create(kinds.RESOURCE_QUOTA, "q", spec=spec)
+    await cluster.create(kinds.POD, "asks", spec={"containers": [wanting(cpu="1m")]})
+    await cluster.create(kinds.POD, "modest", spec={"containers": [wanting()]})
+    await cluster.until(kinds.RESOURCE_QUOTA, "q", used(pods="1"))
+    with pytest.raises(errors.Forbidden, match="requested: pods=1, used: pods=1, limited: pods=1"):
+        await cluster.create(kinds.POD, "second", spec={"containers": [wanting()]})

@@ -1,7 +1,8 @@
 """Protobuf bodies: real bytes of the Go client against the JSON of the same objects.
 
 The pairs in `data/protobuf` were marshalled by k8s.io/api 0.32 from one Go value
-each; members that are null in Go's JSON are left out of the expected side.
+each, or answered by kube-apiserver 1.32; members that are null in Go's JSON are left out of the
+expected side.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from holdfast.backends import errors, names, registry, secretrefs
 from holdfast.backends.local import legacy
 from holdfast.backends.names import Made, Provisioner
 from holdfast.backends.protocol import Volume, VolumeRequest
-from holdfast.backends.secretrefs import ClaimIdentity, SecretRef
+from holdfast.backends.secretrefs import ClaimIdentity, SecretRef, SnapshotIdentity
 
 REQUEST = VolumeRequest("pvc-1", 1 << 20)
 IMAGE = Volume("pvc-1", 1 << 20, {"path": "/v/pvc-1/disk.img", "layout": "image", "fsType": "xfs"})
@@ -125,6 +125,41 @@ def test_the_secrets_of_a_class_reach_the_source_by_name() -> None:
 def test_a_class_that_names_half_a_secret_is_refused(parameters: dict[str, str], text: str) -> None:
     with pytest.raises(errors.Invalid, match=text):
         secretrefs.of_class(parameters, ClaimIdentity("web", "data", "pvc-1"))
+
+
+def snapshotter(name: str, namespace: str) -> dict[str, str]:
+    prefix = "csi.storage.k8s.io/snapshotter-secret-"
+    return {f"{prefix}name": name, f"{prefix}namespace": namespace}
+
+
+def test_the_secret_of_a_snapshot_may_be_named_after_it_and_lie_beside_it() -> None:
+    snapshot = SnapshotIdentity("web", "monday", "snapcontent-1")
+
+    def found(name: str, namespace: str) -> SecretRef | None:
+        return secretrefs.of_snapshot_class(snapshotter(name, namespace), snapshot)
+
+    own = "${volumesnapshot.name}.${volumesnapshot.namespace}"
+    assert found(own, "${volumesnapshot.namespace}") == SecretRef("web", "monday.web")
+    content = "${volumesnapshotcontent.name}"
+    assert found(content, content) == SecretRef("snapcontent-1", "snapcontent-1")
+    assert secretrefs.of_snapshot_class({}, snapshot) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [
+        ("a", "${volumesnapshot.name}"),
+        ("${pvc.name}", "b"),
+        ("${pv.name}", "b"),
+        ("${pvc.annotations['x']}", "b"),
+    ],
+)
+def test_a_snapshot_s_secret_is_not_found_by_what_only_claims_have(
+    name: str, namespace: str
+) -> None:
+    snapshot = SnapshotIdentity("web", "monday", "snapcontent-1")
+    with pytest.raises(errors.Invalid, match=r"VolumeSnapshotClass parameters.*known there"):
+        secretrefs.of_snapshot_class(snapshotter(name, namespace), snapshot)
 
 
 def test_a_key_with_the_reserved_prefix_that_means_nothing_is_refused() -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from holdfast.api import kinds, views
-from holdfast.controllers.scheduling import binding
+from holdfast.controllers.scheduling import binding, capacity
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 
@@ -233,3 +233,53 @@ def test_a_claim_for_one_pod_at_a_time_is_reported_as_such(caches: Caches) -> No
     caches.claim(accessModes=["ReadWriteOncePod"])
     demand = caches.binder.demand(pod("c"))
     assert [claim.metadata.name for claim in demand.exclusive] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("said", "enough"),
+    [
+        pytest.param({"capacity": "2Gi", "nodeTopology": {}}, True, id="room on all nodes"),
+        pytest.param({"capacity": "1Gi", "nodeTopology": {}}, True, id="just enough"),
+        pytest.param({"capacity": "1023Mi", "nodeTopology": {}}, False, id="too little"),
+        pytest.param({"capacity": "2Gi"}, False, id="no nodes named"),
+        pytest.param({"nodeTopology": {}}, False, id="unknown amount"),
+        pytest.param(
+            {"capacity": "9Gi", "maximumVolumeSize": "512Mi", "nodeTopology": {}},
+            False,
+            id="no volume so large",
+        ),
+        pytest.param(
+            {"capacity": "1Mi", "maximumVolumeSize": "2Gi", "nodeTopology": {}},
+            True,
+            id="the largest size counts alone",
+        ),
+        pytest.param(
+            {"capacity": "2Gi", "nodeTopology": {"matchLabels": {LOCAL: "n2"}}},
+            False,
+            id="another node",
+        ),
+        pytest.param(
+            {"capacity": "2Gi", "nodeTopology": {}, "storageClassName": "other"},
+            False,
+            id="another class",
+        ),
+    ],
+)
+def test_what_a_driver_said_of_its_room_decides(
+    caches: Caches, said: dict[str, Any], enough: bool
+) -> None:
+    caches.claim()
+    caches.put(kinds.CAPACITY, "room", "kube-system", **{"storageClassName": "slow", **said})
+    caches.put(kinds.CSI_DRIVER, "p", spec={"storageCapacity": False})
+    assert not isinstance(caches.choose(pod("c")), str)
+
+    caches.put(kinds.CSI_DRIVER, "p", spec={"storageCapacity": True})
+
+    plan = caches.choose(pod("c"))
+    assert plan == capacity.NOT_ENOUGH if not enough else not isinstance(plan, str)
+
+
+def test_a_volume_that_is_being_made_for_the_node_needs_no_more_room(caches: Caches) -> None:
+    caches.claim(metadata={"annotations": {views.SELECTED_NODE: "n1"}})
+    caches.put(kinds.CSI_DRIVER, "p", spec={"storageCapacity": True})
+    assert not isinstance(caches.choose(pod("c")), str)

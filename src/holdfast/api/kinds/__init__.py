@@ -230,6 +230,13 @@ CSI_NODE: Final = Kind(
     plural="csinodes",
     namespaced=False,
 )
+CAPACITY: Final = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    name="CSIStorageCapacity",
+    plural="csistoragecapacities",
+    namespaced=True,
+)
 LEASE: Final = Kind(
     group="coordination.k8s.io",
     version="v1",
@@ -320,6 +327,7 @@ ALL: Final = (
     VOLUME_ATTACHMENT,
     CSI_DRIVER,
     CSI_NODE,
+    CAPACITY,
     LEASE,
     SNAPSHOT_CLASS,
     SNAPSHOT_CONTENT,

@@ -22,7 +22,7 @@ from holdfast.api.validation.claims import ClaimRules
 from holdfast.api.validation.classes import StorageClassRules
 from holdfast.api.validation.cluster import EventRules, LeaseRules, NamespaceRules, NodeRules
 from holdfast.api.validation.content import ConfigMapRules, SecretRules, ServiceAccountRules
-from holdfast.api.validation.csi import CSINodeRules, DriverRules
+from holdfast.api.validation.csi import CapacityRules, CSINodeRules, DriverRules
 from holdfast.api.validation.pods import PodRules
 from holdfast.api.validation.quotas import QuotaRules
 from holdfast.api.validation.rules import Rules
@@ -60,6 +60,7 @@ RULES: Final[Mapping[Kind, Rules]] = MappingProxyType(
         kinds.VOLUME_ATTACHMENT: AttachmentRules(),
         kinds.CSI_DRIVER: DriverRules(),
         kinds.CSI_NODE: CSINodeRules(),
+        kinds.CAPACITY: CapacityRules(),
         kinds.LEASE: LeaseRules(),
         kinds.SNAPSHOT_CLASS: SnapshotClassRules(),
         kinds.SNAPSHOT_CONTENT: SnapshotContentRules(),

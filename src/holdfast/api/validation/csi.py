@@ -1,8 +1,9 @@
-"""Rules for CSIDriver and CSINode.
+"""Rules for CSIDriver, CSINode and CSIStorageCapacity.
 
 A driver's capabilities are declared by its CSIDriver object; two of them decide
 how volumes are attached and may not change under running pods. CSINode lists the
-drivers of one node; an entry comes and goes whole.
+drivers of one node; an entry comes and goes whole. Of a CSIStorageCapacity only the
+amounts may change: it is about one class and one part of the cluster.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import names, sources
+from holdfast.api.validation import amounts, names, selecting, sources
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
 _GROUP_POLICIES: Final = ("File", "None", "ReadWriteOnceWithFSType")
@@ -24,6 +25,7 @@ _MUST_BE_SET: Final = (
     ("storageCapacity", "spec.storageCapacity"),
 )
 _NODE_ID_LENGTH: Final = 256
+_CAPACITY_FIXED: Final = ("nodeTopology", "storageClassName")
 
 
 class DriverRules(Rules):
@@ -88,6 +90,34 @@ class CSINodeRules(Rules):
             fields.immutable("CSINodeDriver", driver)
             for driver in new.get("spec", EMPTY).get("drivers") or ()
             if was.get(driver.get("name"), driver) != driver
+        ]
+
+
+class CapacityRules(Rules):
+    """Rules of CSIStorageCapacity."""
+
+    unconditional_update = False
+
+    def same_body(self, new: Object, old: Object) -> bool:
+        """A capacity has its fields at the top level instead of in a spec."""
+        return all(new.get(name) == old.get(name) for name in ("capacity", *_CAPACITY_FIXED))
+
+    def body(self, obj: Object) -> list[Cause]:
+        """Check the nodes, the class and the amount; Kubernetes takes any maximum."""
+        said = selecting.label_selector(obj.get("nodeTopology", EMPTY), "nodeTopology")
+        name = obj.get("storageClassName", "")
+        said += each("storageClassName", name, names.subdomain(name))
+        if (amount := obj.get("capacity")) is not None:
+            rule = "must be greater than or equal to 0"
+            said += amounts.not_negative(amount, "capacity", rule)
+        return said
+
+    def transition(self, new: Object, old: Object) -> list[Cause]:
+        """Check that what the room is of stays."""
+        return [
+            fields.immutable(name, new.get(name))
+            for name in _CAPACITY_FIXED
+            if new.get(name) != old.get(name)
         ]
 
 

@@ -47,6 +47,31 @@ _WHOLE: Final = frozenset(
 )
 
 
+# What a scope may limit; the pods of BestEffort ask for nothing.
+_COMPUTE: Final = frozenset(
+    {"cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"}
+)
+_OF_SCOPE: Final = {
+    "BestEffort": frozenset({"pods"}),
+    **dict.fromkeys(
+        (
+            "CrossNamespacePodAffinity",
+            "NotBestEffort",
+            "NotTerminating",
+            "PriorityClass",
+            "Terminating",
+        ),
+        _COMPUTE | {"pods"},
+    ),
+}
+_OPPOSITES: Final = ({"BestEffort", "NotBestEffort"}, {"Terminating", "NotTerminating"})
+_ONLY_EXISTS: Final = (
+    "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, "
+    "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
+    "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+
+
 class QuotaRules(Rules):
     """Rules of ResourceQuota."""
 
@@ -55,12 +80,14 @@ class QuotaRules(Rules):
         said: list[Cause] = []
         for name, text in obj.get("spec", EMPTY).get("hard", EMPTY).items():
             said += _limit(name, text, f"spec.hard[{name}]")
-        return said
+        return said + _scopes(obj.get("spec", EMPTY)) + _selector(obj.get("spec", EMPTY))
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that the scopes stay."""
-        was, now = (obj.get("spec", EMPTY).get("scopes") or [] for obj in (old, new))
-        return [] if sorted(was) == sorted(now) else [fields.immutable("spec.scopes", now)]
+        was, now = (obj.get("spec", EMPTY).get("scopes") for obj in (old, new))
+        if set(was or ()) == set(now or ()):
+            return []
+        return [fields.immutable("spec.scopes", _shown_scopes(now))]
 
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check limits and amounts used."""
@@ -82,3 +109,79 @@ def _limit(name: str, text: str, path: str) -> list[Cause]:
     if whole and not quantity.parse(text).is_integer:
         said.append(fields.invalid(path, text, "must be an integer"))
     return said
+
+
+def _scopes(spec: Object) -> list[Cause]:
+    scopes: list[str] = spec.get("scopes") or []
+    at, shown = "spec.scopes", _shown_scopes(scopes)
+    said: list[Cause] = []
+    for scope in scopes:
+        if scope not in _OF_SCOPE:
+            said.append(fields.invalid(at, shown, "unsupported scope"))
+        said += _unsuited(scope, spec, at, shown)
+    return said + _conflicts(scopes, at, shown)
+
+
+def _selector(spec: Object) -> list[Cause]:
+    items: list[Object] = (spec.get("scopeSelector") or EMPTY).get("matchExpressions") or []
+    at, shown = "spec.scopeSelector.matchExpressions", _shown_selector(items)
+    said: list[Cause] = []
+    for item in items:
+        scope, operator = item.get("scopeName", ""), item.get("operator", "")
+        if scope not in _OF_SCOPE:
+            said.append(fields.invalid(f"{at}.scopeName", scope, "unsupported scope"))
+        said += _unsuited(scope, spec, at, shown)
+        if scope in _OF_SCOPE and scope != "PriorityClass" and operator != "Exists":
+            said.append(fields.invalid(f"{at}.operator", operator, _ONLY_EXISTS))
+        said += _values(operator, item.get("values") or [], at)
+    names = [item.get("scopeName", "") for item in items]
+    # Kubernetes shows the plain scopes here, not those of the selector.
+    return said + _conflicts(names, at, _shown_scopes(spec.get("scopes")))
+
+
+def _shown_scopes(scopes: list[str] | None) -> fields.Go:
+    if scopes is None:
+        return fields.Go("[]core.ResourceQuotaScope(nil)")
+    return fields.Go(f"[]core.ResourceQuotaScope{{{_quoted(scopes)}}}")
+
+
+def _shown_selector(items: list[Object]) -> fields.Go:
+    shown = ", ".join(
+        f"core.ScopedResourceSelectorRequirement{{"
+        f"ScopeName:{fields.quote(item.get('scopeName', ''))}, "
+        f"Operator:{fields.quote(item.get('operator', ''))}, "
+        f"Values:{_shown_values(item.get('values'))}}}"
+        for item in items
+    )
+    listed = f"[]core.ScopedResourceSelectorRequirement{{{shown}}}"
+    return fields.Go(f"core.ScopeSelector{{MatchExpressions:{listed}}}")
+
+
+def _shown_values(values: list[str] | None) -> fields.Go:
+    return fields.Go("[]string(nil)" if values is None else f"[]string{{{_quoted(values)}}}")
+
+
+def _quoted(texts: list[str]) -> str:
+    return ", ".join(map(fields.quote, texts))
+
+
+def _values(operator: str, values: list[str], at: str) -> list[Cause]:
+    if operator in ("In", "NotIn"):
+        rule = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+        return [] if values else [fields.required(f"{at}.values", rule)]
+    if operator in ("Exists", "DoesNotExist"):
+        rule = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+        return [fields.invalid(f"{at}.values", _shown_values(values), rule)] if values else []
+    return [fields.invalid(f"{at}.operator", operator, "not a valid selector operator")]
+
+
+def _unsuited(scope: str, spec: Object, at: str, value: object) -> list[Cause]:
+    """Complain of each limited resource that the scope says nothing about."""
+    suited = _OF_SCOPE.get(scope, _STANDARD)
+    limited = sorted(name for name in spec.get("hard", EMPTY) if name in _STANDARD - suited)
+    return [fields.invalid(at, value, "unsupported scope applied to resource") for _ in limited]
+
+
+def _conflicts(scopes: list[str], at: str, value: object) -> list[Cause]:
+    pairs = sum(1 for pair in _OPPOSITES if pair <= set(scopes))
+    return [fields.invalid(at, value, "conflicting scopes")] * pairs

@@ -26,6 +26,7 @@ from holdfast.backends.protocol import (
     TOPOLOGY_HOST,
     Capacity,
     Finding,
+    Room,
     Snapshot,
     SnapshotPage,
     Volume,
@@ -156,6 +157,10 @@ class LocalBackend:
         """Return the room beneath the class's path, less what is promised already."""
         chosen = local_parameters.read(parameters)
         return await self._run(self._capacity, chosen.path)
+
+    async def rooms(self, parameters: Mapping[str, str]) -> Sequence[Room]:
+        """Return the room, which this node alone has."""
+        return [Room({TOPOLOGY_HOST: self._node}, await self.capacity(parameters))]
 
     async def checks(self) -> Sequence[Finding]:
         """Test the volume roots, loop devices and file system tools."""

@@ -22,6 +22,7 @@ from holdfast.backends.protocol import (
     TOPOLOGY_HOST,
     Capacity,
     Finding,
+    Room,
     Snapshot,
     SnapshotPage,
     Volume,
@@ -132,6 +133,15 @@ class LocalFleet:
         """Return the room on the emptiest node: no volume can be larger."""
         rooms = [await member.capacity(parameters) for member in self._members.values()]
         return max(rooms, key=lambda room: room.available)
+
+    async def rooms(self, parameters: Mapping[str, str]) -> Sequence[Room]:
+        """Return the room on each node that can be asked."""
+        found = [
+            await member.rooms(parameters)
+            for name, member in self._members.items()
+            if not self._refusal(name)
+        ]
+        return [room for each in found for room in each]
 
     async def checks(self) -> Sequence[Finding]:
         """Test the prerequisites of every node."""

@@ -25,6 +25,7 @@ from holdfast.controllers import attachments, inlines, secrets
 from holdfast.controllers.nodeagent import (
     attaching,
     drivers,
+    evicting,
     growing,
     mounting,
     resolving,
@@ -89,6 +90,9 @@ class NodeAgent:
         self._run = PodContainers(
             client, recorder, root, hidden=hidden, changed=self._container_changed
         )
+        self._limits = evicting.ScratchLimits(
+            self._volumes, recorder, self._pods_here, self._container_changed
+        )
         # Why containers cannot be run here; found out when the agent starts.
         self._obstacle = "the node agent is starting"
         self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
@@ -117,6 +121,7 @@ class NodeAgent:
             group.create_task(self._drivers.run())
             group.create_task(self._growth.run())
             group.create_task(self._run.run())
+            group.create_task(self._limits.run())
             group.create_task(self._controller.run())
 
     async def power_off(self) -> None:
@@ -138,6 +143,8 @@ class NodeAgent:
         terminating = "deletionTimestamp" in obj["metadata"]
         if terminating or obj.get("status", {}).get("phase") in views.FINISHED:
             return await self._stop(uid, obj)
+        if self._limits.why(uid):
+            return await self._evict(uid, obj)
         return await self._start(uid, obj)
 
     async def _start(self, uid: str, obj: dict[str, Any]) -> Outcome:
@@ -226,6 +233,17 @@ class NodeAgent:
         await self._write(obj, status.creating(obj, self._registration.address, broken))
         return After(self._backoff.next(uid))
 
+    async def _evict(self, uid: str, obj: dict[str, Any]) -> Outcome:
+        """End the pod's containers, then call it Failed; that write brings the key back."""
+        brief = {**obj["metadata"], "deletionGracePeriodSeconds": evicting.GRACE}
+        if not await self._run.stop(uid, {**obj, "metadata": brief}):
+            return Done  # the end of a container brings the key back
+        progress = dataclasses.replace(await self._run.observe(obj), phase="Failed")
+        built = status.of(obj, self._registration.address, progress)
+        why = {"reason": evicting.REASON, "message": self._limits.why(uid)}
+        await self._write(obj, {**built, **why})
+        return Done
+
     async def _stop(self, uid: str, obj: dict[str, Any] | None) -> Outcome:
         """End the pod's containers, take its volumes down, then let a deleted pod go."""
         if not await self._run.stop(uid, obj):
@@ -286,6 +304,7 @@ class NodeAgent:
         self._backoff.forget(key)
 
     def _forget_pod(self, uid: str) -> None:
+        self._limits.forget(uid)
         self._backoff.forget(uid)
         for key in [key for key in self._held if key[0] == uid]:
             self._forget(key)
@@ -337,6 +356,9 @@ class NodeAgent:
                 self._held[key] = 0.0
             if held:
                 self._controller.enqueue(uid)
+
+    def _pods_here(self) -> list[dict[str, Any]]:
+        return [obj for obj in self._pods.all() if self._is_here(obj)]
 
     def _is_here(self, obj: Mapping[str, Any]) -> bool:
         return bool(obj.get("spec", {}).get("nodeName") == self._node)

@@ -75,12 +75,17 @@ class PodVolumes:
 
     async def ready(self, uid: str) -> set[str]:
         """Return the entries of a pod that are set up, by what is mounted now."""
+        return set(await self.places(uid))
+
+    async def places(self, uid: str) -> dict[str, Path]:
+        """Return where the entries can be seen that are set up now."""
         records = list(self._known.get(uid, {}).values())
         if not records:
-            return set()
-        return await asyncio.to_thread(
-            lambda: {record.entry for record in records if self._is_ready(uid, record)}
+            return {}
+        ready = await asyncio.to_thread(
+            lambda: [record for record in records if self._is_ready(uid, record)]
         )
+        return {record.entry: self._records.mount(uid, record) for record in ready}
 
     def path(self, uid: str, entry: str) -> Path:
         """Return where an entry that is set up can be seen."""

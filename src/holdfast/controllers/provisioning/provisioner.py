@@ -35,6 +35,8 @@ _FIRST_RETRY, _LAST_RETRY = 1.0, 300.0
 _BY_CLASS = "provisioning/unbound-by-class"
 # The in-tree plug-in whose volumes are never mounted, so it takes no options for that.
 _WITHOUT_OPTIONS = "kubernetes.io/host-path"
+# The API says no to a volume's object, by its own rules, an admission's or for want of a right.
+_REFUSALS = (errors.BadRequest, errors.Forbidden, errors.Invalid, errors.RequestTooLarge)
 
 
 class _Refused(Exception):
@@ -157,7 +159,10 @@ class ProvisioningController:
         if newest is not None and _unwanted(views.claim(newest)):
             # Deleted or bound to another volume while this one was made.
             return await self._undo(newest, claim, served)
-        await self._publish(volumes.object_of(claim, storage_class, served, request, volume))
+        try:
+            await self._publish(volumes.object_of(claim, storage_class, served, request, volume))
+        except _REFUSALS as error:
+            return self._not_taken(obj, claim, served, error)
         self._forget(claim.metadata.key)
         self._say_made(obj, served, request.name)
         await self._release(obj)
@@ -239,6 +244,23 @@ class ProvisioningController:
             # Made by an earlier attempt that was cut off; the name belongs to this claim alone.
             return
         self._volumes.observe(written)
+
+    def _not_taken(
+        self, obj: Object, claim: views.Claim, served: Served, error: errors.StatusError
+    ) -> Outcome:
+        """The storage is there and its object is not: keep it, so that the next attempt finds it.
+
+        As external-provisioner does. The claim is held meanwhile, and its deletion deletes it.
+        """
+        key = claim.metadata.key
+        text = (
+            f"Error creating provisioned PV object for claim {key[0]}/{key[1]}: {error.message}. "
+            "The volume is kept for the next attempt; deleting the claim deletes it."
+        )
+        self._recorder(served).event(obj, "Warning", "ProvisioningFailed", text)
+        delay = self._backoff.next(key)
+        self._pauses[key] = asyncio.get_running_loop().time() + delay
+        return After(delay)
 
     async def _release(self, obj: Object) -> None:
         # The finalizer list may have changed meanwhile: take ours from the newest one.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.api import kinds, quantity, selectors, views
-from holdfast.controllers.scheduling import affinity
+from holdfast.controllers.scheduling import affinity, capacity
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
 
@@ -63,6 +63,7 @@ class VolumeBinder:
         self._claims = informers.of(kinds.CLAIM)
         self._volumes = informers.of(kinds.VOLUME)
         self._classes = informers.of(kinds.STORAGE_CLASS)
+        self._room = capacity.FreeStorage(informers)
         self._volumes.add_index(FREE, _free_class)
         self._volumes.add_index(RESERVED, _reserved_for)
 
@@ -98,6 +99,7 @@ class VolumeBinder:
                 return AFFINITY_CONFLICT
         takes: list[tuple[views.Claim, views.Volume]] = []
         makes: list[views.Claim] = []
+        short = False
         # Small claims choose first, so that they do not sit on volumes large ones need.
         for claim, storage_class in sorted(demand.delayed, key=lambda pair: _request(pair[0])):
             chosen = claim.metadata.annotations.get(views.SELECTED_NODE)
@@ -107,10 +109,15 @@ class VolumeBinder:
             volume = self._match(claim, node, taken) if chosen is None else None
             if volume is not None:
                 takes.append((claim, volume))
-            elif _provisions(storage_class, node):
-                makes.append(claim)
-            else:
+            elif not _provisions(storage_class, node):
                 return NOTHING_TO_BIND
+            # Where the volume is on its way already, what is left says nothing about it.
+            elif chosen is None and not self._room.suffices(claim, storage_class, node):
+                short = True
+            else:
+                makes.append(claim)
+        if short:
+            return capacity.NOT_ENOUGH
         return Plan(node.metadata.name, tuple(takes), tuple(makes))
 
     async def carry_out(self, plan: Plan) -> int:

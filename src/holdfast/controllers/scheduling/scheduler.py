@@ -6,8 +6,8 @@ Claims that were still waiting for a consumer become bound later; each change of
 them wakes the pod again, and when all are bound the pod is bound to the node.
 
 Nothing is polled. A pod that no node takes is woken by the events that can help
-it: its own claims, any class, a node or a free volume that changes, a pod that
-leaves. The invariant: a pod is bound only through the binding subresource, after
+it: its own claims, any class, a node, a free volume or free storage that changes, a
+pod that leaves. The invariant: a pod is bound only through the binding subresource, after
 each of its claims is bound to a volume that the node can reach.
 """
 
@@ -79,6 +79,8 @@ class Scheduler:
         informers.of(kinds.VOLUME).subscribe(self._volume_changed)
         informers.of(kinds.STORAGE_CLASS).subscribe(self._class_changed)
         informers.of(kinds.CSI_NODE).subscribe(self._class_changed)
+        informers.of(kinds.CSI_DRIVER).subscribe(self._class_changed)
+        informers.of(kinds.CAPACITY).subscribe(self._volume_changed)
         informers.of(kinds.VOLUME_ATTACHMENT).subscribe(self._volume_changed)
 
     async def run(self) -> None:

@@ -149,7 +149,7 @@ def _secret_of(
     snapshot: snapshot_views.Snapshot, snapshot_class: snapshot_views.SnapshotClass
 ) -> secretrefs.SecretRef | None:
     meta = snapshot.metadata
-    identity = secretrefs.ClaimIdentity(meta.namespace, meta.name, content_name(snapshot))
+    identity = secretrefs.SnapshotIdentity(meta.namespace, meta.name, content_name(snapshot))
     try:
         return secretrefs.of_snapshot_class(snapshot_class.parameters or {}, identity)
     except backend_errors.Invalid as error:

@@ -51,3 +51,39 @@ def test_scopes_stay() -> None:
     assert [(cause.field, cause.reason) for cause in causes] == [
         ("spec.scopes", "FieldValueInvalid")
     ]
+
+
+def scoped(hard: Object, **spec: Any) -> list[str]:
+    obj = quota(**hard)
+    obj["spec"] |= spec
+    return [cause.text() for cause in validation.of(kinds.RESOURCE_QUOTA).create(obj)]
+
+
+def test_scopes_that_fit_their_limits_are_taken() -> None:
+    hard = {"pods": "1", "requests.cpu": "1", "limits.memory": "1Gi"}
+    assert scoped(hard, scopes=["NotBestEffort", "Terminating"]) == []
+    assert scoped({"pods": "1"}, scopes=["BestEffort"]) == []
+    one = {"scopeName": "PriorityClass", "operator": "In", "values": ["gold"]}
+    assert scoped(hard, scopeSelector={"matchExpressions": [one]}) == []
+
+
+def test_pods_that_ask_for_nothing_have_no_limit_of_processor() -> None:
+    assert scoped({"requests.cpu": "1"}, scopes=["BestEffort"]) == [
+        'spec.scopes: Invalid value: []core.ResourceQuotaScope{"BestEffort"}: '
+        "unsupported scope applied to resource"
+    ]
+
+
+def test_a_condition_needs_a_known_operator_with_fitting_values() -> None:
+    def complaints(operator: str, *values: str) -> list[str]:
+        one = {"scopeName": "PriorityClass", "operator": operator, "values": list(values)}
+        return scoped({"pods": "1"}, scopeSelector={"matchExpressions": [one]})
+
+    at = "spec.scopeSelector.matchExpressions"
+    assert complaints("Exists") == complaints("NotIn", "a") == []
+    (text,) = complaints("NotIn")
+    assert text.startswith(f"{at}.values: Required value: must be at least one value")
+    (text,) = complaints("Exists", "a")
+    assert text.startswith(f'{at}.values: Invalid value: []string{{"a"}}: must be no value')
+    (text,) = complaints("Like")
+    assert text == f'{at}.operator: Invalid value: "Like": not a valid selector operator'
