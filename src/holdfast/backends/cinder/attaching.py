@@ -151,7 +151,7 @@ class NovaAttaching:
             await self._cloud.request("compute", "DELETE", path)
         except errors.NotFound:
             return
-        except errors.Invalid as error:
+        except (errors.Invalid, errors.Conflict) as error:
             disk = await servers.disk(self._cloud, server["id"], found["id"]) or {}
             device = str(disk.get("device") or "")
             if not await restoring.restore(self._cloud, found, server, device):
@@ -159,7 +159,7 @@ class NovaAttaching:
             await self._cloud.request("compute", "DELETE", path)
 
     def _refused_detach(
-        self, found: Record, server: str, error: errors.Invalid
+        self, found: Record, server: str, error: errors.BackendError
     ) -> errors.BackendError:
         if records.attachment_to(found, server):
             return errors.Conflict(error.what, error.where, "tried again later")

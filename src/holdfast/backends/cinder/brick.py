@@ -113,7 +113,7 @@ class Brick:
             noted = json.loads(note.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
-        if Path(noted["python"]).exists():
+        if await asyncio.to_thread(Path(noted["python"]).exists):
             # The cloud's configuration may be gone by now, and is not needed.
             self._python = noted["python"]
         await self._ask({"command": "disconnect", **noted})
