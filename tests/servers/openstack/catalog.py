@@ -132,6 +132,14 @@ def set_quota(ports: Ports, **limits: int) -> None:
         connection.block_storage.update_quota_set(project.id, **limits)
 
 
+def set_backend(ports: Ports, type_: str, backend: str) -> None:
+    """Let the volumes of a type go to another backend."""
+    with connected(ports) as connection:
+        found = connection.block_storage.find_type(type_)
+        specs = {"volume_backend_name": backend}
+        connection.block_storage.update_type_extra_specs(found, **specs)
+
+
 def write_admin_conf(ports: Ports, path: Path) -> None:
     """Write a cloud.conf of an administrator who works in project kubernetes."""
     with connected(ports) as connection:
