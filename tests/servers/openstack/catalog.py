@@ -132,12 +132,16 @@ def set_quota(ports: Ports, **limits: int) -> None:
         connection.block_storage.update_quota_set(project.id, **limits)
 
 
-def set_backend(ports: Ports, type_: str, backend: str) -> None:
-    """Let the volumes of a type go to another backend."""
+def set_backend(ports: Ports, type_: str, backend: str) -> bool:
+    """Let the volumes of a type go to another backend; False while a volume of it exists."""
     with connected(ports) as connection:
         found = connection.block_storage.find_type(type_)
         specs = {"volume_backend_name": backend}
-        connection.block_storage.update_type_extra_specs(found, **specs)
+        try:
+            connection.block_storage.update_type_extra_specs(found, **specs)
+        except openstack.exceptions.BadRequestException:
+            return False
+        return True
 
 
 def write_admin_conf(ports: Ports, path: Path) -> None:
