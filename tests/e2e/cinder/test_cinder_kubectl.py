@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,15 @@ import pytest
 import machine
 import manifests
 from servers.openstack import catalog
-from servers.openstack.cloud import CINDER, Cloud
+from servers.openstack.cloud import CINDER, KEYSTONE, Cloud
 from servers.openstack.guests import Guests
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(500)]
 
 FIRST, SECOND = machine.NODE, f"{machine.NODE}-2"
 GIB = 1 << 30
+# How long Keystone is away at least; OUTAGE_SECONDS=60 is an outage of a minute.
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "0"))
 PATIENCE = "[nodes]\ngrace_seconds = 2\ntoleration_seconds = 2\n"
 
 EXAMPLE = Path(__file__).parents[3] / "examples/10-openstack-cinder"
@@ -276,6 +279,41 @@ def test_a_claim_says_why_it_waits_and_goes_on_when_the_cause_is_gone(
     finally:
         catalog.set_quota(openstack_cloud.ports, volumes=200)
     site.wait_for_phase("pvc", "more", "Bound", 120)
+
+
+def test_a_claim_outlives_keystone_and_a_type_that_nothing_fits(
+    new_site: Callable[..., machine.Machine], openstack_cloud: Cloud
+) -> None:
+    site = new_site()
+    nowhere = manifests.storage_class(
+        "nowhere", "cinder.csi.openstack.org", parameters={"type": "nowhere"}
+    )
+    site.apply(nowhere, manifests.claim("lost", "1Gi", storage_class="nowhere"))
+    said = site.wait_for_event("lost", "ProvisioningFailed", 60)
+    assert "no storage backend fits the type, zone and size" in said
+    # What failed does not stay in Cinder.
+    machine.eventually(lambda: not cinder_volumes(openstack_cloud), 60, "the remains are gone")
+
+    openstack_cloud.kill_service(KEYSTONE)
+    killed = time.monotonic()
+    try:
+        # Cinder remembers a good token for a few seconds.
+        time.sleep(6)
+        site.create(CLASS_AND_CLAIM)
+        said = site.wait_for_event("csi-pvc-cinderplugin", "ProvisioningFailed", 60)
+        assert re.search(r"(Keystone|Cinder) of .*(did not answer|does not work)", said), said
+        time.sleep(max(0.0, killed + OUTAGE_SECONDS - time.monotonic()))
+    finally:
+        openstack_cloud.restart(KEYSTONE)
+    # Each try makes a volume that fails; between two, the type can be changed.
+    ports = openstack_cloud.ports
+    machine.eventually(lambda: catalog.set_backend(ports, "nowhere", "file"), 60, "it is free")
+    try:
+        site.wait_for_phase("pvc", "csi-pvc-cinderplugin", "Bound", 120)
+        site.wait_for_phase("pvc", "lost", "Bound", 120)
+    finally:
+        clear(site)
+        assert catalog.set_backend(ports, "nowhere", "no-such-backend")
 
 
 def test_fifty_creations_under_kill_leave_fifty_volumes_and_then_none(

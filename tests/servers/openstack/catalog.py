@@ -132,6 +132,18 @@ def set_quota(ports: Ports, **limits: int) -> None:
         connection.block_storage.update_quota_set(project.id, **limits)
 
 
+def set_backend(ports: Ports, type_: str, backend: str) -> bool:
+    """Let the volumes of a type go to another backend; False while a volume of it exists."""
+    with connected(ports) as connection:
+        found = connection.block_storage.find_type(type_)
+        specs = {"volume_backend_name": backend}
+        try:
+            connection.block_storage.update_type_extra_specs(found, **specs)
+        except openstack.exceptions.BadRequestException:
+            return False
+        return True
+
+
 def write_admin_conf(ports: Ports, path: Path) -> None:
     """Write a cloud.conf of an administrator who works in project kubernetes."""
     with connected(ports) as connection:

@@ -80,6 +80,16 @@ class Guests:
         self._until(lambda: self.host(name) != before)
         self.await_status(name, "ACTIVE")
 
+    def migrate_cold(self, name: str) -> None:
+        """Shut the server down, move it, and start it on another host, not confirmed yet."""
+        self._admin.compute.migrate_server(self._ids[name])
+        self.await_status(name, "VERIFY_RESIZE")
+
+    def confirm(self, name: str) -> None:
+        """Confirm a cold migration."""
+        self._admin.compute.confirm_server_resize(self._ids[name])
+        self.await_status(name, "ACTIVE")
+
     def force_down(self, host: str, down: bool = True) -> None:
         """Declare a compute host dead, or take that back."""
         found = [

@@ -5,7 +5,8 @@ leaves the two disagreeing: Cinder says `reserved` or `attaching` and Nova knows
 nothing, or the other way round. So neither is believed alone:
 
     Nova has it    Cinder has it   attached (after waiting for Cinder to finish)
-    Nova has it    Cinder not      Nova is told to detach; the next try attaches anew
+    Nova has it    Cinder not      Cinder's record is made again, Nova is told to detach;
+                                   the next try attaches anew
     Nova not       Cinder has it   what Nova left: Cinder's record is removed
     neither                        free
 
@@ -20,7 +21,7 @@ import asyncio
 from collections.abc import Mapping
 
 from holdfast.backends import errors
-from holdfast.backends.cinder import records, servers
+from holdfast.backends.cinder import records, restoring, servers
 from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.parameters import GIB
 from holdfast.backends.cinder.polling import Poller
@@ -140,21 +141,29 @@ class NovaAttaching:
                 servers.EVACUATE,
             )
         if found["status"] != "detaching":
-            path = f"/servers/{server}/os-volume_attachments/{id}"
-            try:
-                await self._cloud.request("compute", "DELETE", path)
-            except errors.NotFound:
-                pass
-            except errors.Invalid as error:
-                raise await self._refused_detach(found, server, error) from error
+            await self._let_go(found, record)
         await self._await_detached(found, server)
 
-    async def _refused_detach(
-        self, found: Record, server: str, error: errors.Invalid
+    async def _let_go(self, found: Record, server: Record) -> None:
+        """Tell Nova to detach; once more with Cinder's record restored, where Cinder has none."""
+        path = f"/servers/{server['id']}/os-volume_attachments/{found['id']}"
+        try:
+            await self._cloud.request("compute", "DELETE", path)
+        except errors.NotFound:
+            return
+        except (errors.Invalid, errors.Conflict) as error:
+            disk = await servers.disk(self._cloud, server["id"], found["id"]) or {}
+            device = str(disk.get("device") or "")
+            if not await restoring.restore(self._cloud, found, server, device):
+                raise self._refused_detach(found, server["id"], error) from error
+            await self._cloud.request("compute", "DELETE", path)
+
+    def _refused_detach(
+        self, found: Record, server: str, error: errors.BackendError
     ) -> errors.BackendError:
         if records.attachment_to(found, server):
             return errors.Conflict(error.what, error.where, "tried again later")
-        # Cinder was reset by hand; Nova's record remains, and only an administrator removes it.
+        # Cinder was reset by hand, and its record could not be made again.
         return errors.Conflict(
             f"Nova lists volume {found['id']} on server {server} and cannot detach it, as Cinder "
             f"knows of no such attachment ({error.what})",
@@ -172,7 +181,10 @@ class NovaAttaching:
                         now = await volume(self._cloud, id)
                     except errors.NotFound:
                         return
-                    if disk is None and not records.attachment_to(now, server):
+                    if disk is None:
+                        # One that was restored is not the one that Nova knew and removed.
+                        if mine := records.attachment_to(now, server):
+                            await self._drop_attachment(mine)
                         return
                     await asyncio.sleep(pause)
                     pause = min(2.0, pause * 1.4)
@@ -222,14 +234,9 @@ class NovaAttaching:
         )
 
     async def _undo(self, id: str, server: str, found: Record) -> None:
-        """Nova has the disk, Cinder does not say so: let Nova give it up."""
-        path = f"/servers/{server}/os-volume_attachments/{id}"
-        try:
-            await self._cloud.request("compute", "DELETE", path)
-        except errors.NotFound:
-            return
-        except errors.Invalid as error:
-            raise await self._refused_detach(found, server, error) from error
+        """Nova has the disk, Cinder does not say so: let both give it up."""
+        await self._let_go(found, await servers.get(self._cloud, server))
+        await self._await_detached(found, server)
 
     async def _drop(self, found: Record, server: str) -> None:
         await self._drop_attachment(records.attachment_to(found, server))

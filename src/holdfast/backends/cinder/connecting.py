@@ -1,13 +1,13 @@
 """Attaches volumes without Nova: by Cinder's own attachment API, to a host by name.
 
 For machines that are no servers of Nova but can reach the storage. The node is
-known by its host name; Cinder exports the volume to it and says how to connect.
-What comes back goes to the node in the open, so the only type of connection
-served is `local`: a block device that is on the machine already. Others may
-hold a password (iSCSI with CHAP), and are refused.
+known by its host name and, where it has os-brick, by what storage must know of
+it; Cinder exports the volume to it and says how to connect. That may hold a
+password (iSCSI with CHAP), so it does not go to the node in the open: the node
+is told the attachment, and asks Cinder for the connection with its own login.
 
 A member of a project is not shown whom an attachment is for. The mount point,
-which Cinder keeps and shows, says it: `/dev/holdfast/HOST`.
+which Cinder keeps and shows, says it: `/dev/holdfast/NODE`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import platform
 from collections.abc import Mapping
 
 from holdfast.backends import errors
-from holdfast.backends.cinder import attaching, records
+from holdfast.backends.cinder import attaching, brick, records
 from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.polling import Poller
 from holdfast.backends.cinder.records import Record
 
 _VERSION = "3.54"
+# A block device that is on the machine already: the one type that needs no library.
 LOCAL = "local"
 
 
@@ -45,10 +46,11 @@ class CinderAttaching:
                 raise errors.Conflict(f"volume {id} is {found['status']}", self._where)
             mine = await self._begin(id, node)
         made = await self._ask("GET", f"/attachments/{mine}")
-        device = await self._device(made, mine)
+        kind, device = await self._kind(made, mine, node)
         if made["status"] != "attached":
             await self._ask("POST", f"/attachments/{mine}/action", {"os-complete": {}})
-        return {**attaching.context_of(found, device), "connection": LOCAL}
+        told = {"connection": kind, "attachment": mine}
+        return {**attaching.context_of(found, device), **told}
 
     async def detach(self, id: str, node: str) -> None:
         """Take the volume from the host. One that is not there is a success."""
@@ -63,7 +65,7 @@ class CinderAttaching:
     def _refuse_elsewhere(self, found: Record) -> None:
         others = records.servers_of(found)
         if others and not found.get("multiattach"):
-            hosts = ", ".join(each or "a host that is not named" for each in others)
+            hosts = ", ".join(brick.host_of(each) or "a host that is not named" for each in others)
             raise errors.Conflict(
                 f"volume {found['id']} is attached to {hosts}",
                 self._where,
@@ -72,8 +74,9 @@ class CinderAttaching:
 
     async def _begin(self, id: str, node: str) -> str:
         connector = {
-            "host": node,
             "ip": "127.0.0.1",
+            **brick.connector_of(node),
+            "host": brick.host_of(node),
             "platform": platform.machine(),
             "os_type": "linux",
             "multipath": False,
@@ -91,16 +94,21 @@ class CinderAttaching:
             if each["status"] == "reserved" and not each.get("instance"):
                 await self._drop(str(each["id"]))
 
-    async def _device(self, made: Record, attachment: str) -> str:
+    async def _kind(self, made: Record, attachment: str, node: str) -> tuple[str, str]:
+        """Return the type of the connection, and its device where that is known already."""
         info = made.get("connection_info") or {}
         kind = str(info.get("driver_volume_type") or "")
         if kind == LOCAL and info.get("device_path"):
-            return str(info["device_path"])
+            return kind, str(info["device_path"])
+        if kind and brick.connector_of(node):
+            return kind, ""
         await self._drop(attachment)
         raise errors.Unsupported(
-            f"Cinder offers a connection of type {kind or 'unknown'}, which needs Nova",
+            f"Cinder offers a connection of type {kind or 'unknown'}, for which node "
+            f"{brick.host_of(node)} needs os-brick",
             self._where,
-            'run the node as a server of this cloud and set attach = "nova"',
+            "install it on the node: pip install 'holdfast[os-brick]'; or run the node as a "
+            'server of this cloud and set attach = "nova"',
         )
 
     async def _ask(self, method: str, path: str, body: Record | None = None) -> Record:
@@ -113,3 +121,12 @@ class CinderAttaching:
             await self._ask("DELETE", f"/attachments/{attachment}")
         except errors.NotFound:
             return
+
+
+async def connection_of(cloud: Cloud, attachment: str) -> Record:
+    """Return how to connect the volume of an attachment; it may hold a password."""
+    answer = await cloud.request(
+        "block_storage", "GET", f"/attachments/{attachment}", version=_VERSION
+    )
+    found: Record = answer["attachment"].get("connection_info") or {}
+    return found

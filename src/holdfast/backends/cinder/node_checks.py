@@ -1,11 +1,13 @@
-"""Prerequisites of Cinder volumes on a node: its id, the links of its disks."""
+"""Prerequisites of Cinder volumes on a node: its id, the links of its disks, os-brick."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 
 from holdfast.backends import errors
 from holdfast.backends.cinder import identity, links, servers
+from holdfast.backends.cinder.brick import Brick
 from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.identity import Machine
 from holdfast.backends.protocol import Finding
@@ -94,3 +96,19 @@ async def links_of(cloud: Cloud, machine: Machine) -> Sequence[Finding]:
             )
         ]
     return [Finding("disk links", "ok", f"{len(disks)} disks have theirs", str(place))]
+
+
+async def brick_of(brick: Brick, cloud: Cloud) -> Finding:
+    """Ask os-brick what storage must know of this machine, which has no Nova to attach disks."""
+    name = "os-brick"
+    try:
+        address = await cloud.run(lambda endpoint: endpoint.address("block_storage"))
+        found = await brick.properties(platform.node(), address)
+    except errors.Unsupported as error:
+        what = f"{error.what}: only connections of type local can be made"
+        return Finding(name, "warning", what, error.where, error.remedy)
+    except errors.BackendError as error:
+        return Finding(name, "error", error.what, error.where, error.remedy)
+    names = ("ip", "initiator", "nqn", "wwpns")
+    told = ", ".join(f"{key} {found[key]}" for key in names if found.get(key))
+    return Finding(name, "ok", f"makes the connections: {told}", platform.node())

@@ -1,7 +1,8 @@
 """The part on the machine that uses a volume: who the machine is, and where a volume's disk is.
 
 Attaching is Nova's work; here the disk is waited for, and looked at before
-anything touches it: serial number and size have to be the volume's.
+anything touches it: serial number and size have to be the volume's. Without
+Nova, os-brick makes the connection here.
 """
 
 from __future__ import annotations
@@ -14,14 +15,30 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from holdfast.backends import blockdevices, errors
-from holdfast.backends.cinder import identity, links, node_checks, servers, settings
+from holdfast.backends.cinder import (
+    brick,
+    connecting,
+    identity,
+    links,
+    node_checks,
+    servers,
+    settings,
+)
 from holdfast.backends.cinder.backend import has_nova
+from holdfast.backends.cinder.brick import Brick
 from holdfast.backends.cinder.clouds import Cloud, Clouds
 from holdfast.backends.cinder.connecting import LOCAL
 from holdfast.backends.cinder.identity import Identity, Machine
 from holdfast.backends.cinder.parameters import ZONE
 from holdfast.backends.cinder.settings import MOST_VOLUMES, Instance
-from holdfast.backends.protocol import Connected, Device, Finding, NodeInfo, VolumeHandle
+from holdfast.backends.protocol import (
+    Connected,
+    Device,
+    Finding,
+    ImageFile,
+    NodeInfo,
+    VolumeHandle,
+)
 
 WAIT_SECONDS = 20.0
 # A link with this name in the node's own directory leads to the files of the machine that the
@@ -39,6 +56,7 @@ class CinderNodeSide:
 
     def __init__(self, instances: Mapping[str, Mapping[str, object]], directory: Path) -> None:
         self._instances = settings.instances(instances)
+        self._directory = directory
         self._played = directory / PLAYED
         self._clouds = Clouds(instances)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cinder-disks")
@@ -52,7 +70,10 @@ class CinderNodeSide:
         """Return the volume's disk, waiting for it to appear. Raises NotFound, Conflict."""
         id = context.get("serial") or volume.id.rpartition("/")[2]
         least = int(context.get("size") or 0)
-        if context.get("connection") == LOCAL:
+        if kind := context.get("connection"):
+            cloud = self._cloud_of(volume)
+            if kind != LOCAL or cloud.instance.os_brick is not None:
+                return await self._by_brick(cloud, volume, context, id)
             path: Path | None = Path(context["device"])
         else:
             path = await self._await_link(volume, id)
@@ -66,7 +87,8 @@ class CinderNodeSide:
         return await self._run(_described, path, id, least)
 
     async def disconnect(self, volume: VolumeHandle) -> None:
-        """Do nothing: Nova takes the disk away."""
+        """Let os-brick take the disk away where it made it appear; else Nova does."""
+        await Brick("", self._directory).disconnect(volume.id.rpartition("/")[2])
 
     async def describe(self) -> NodeInfo:
         """Return the server's id, zone and the number of volumes it takes. Raises NotFound."""
@@ -74,7 +96,7 @@ class CinderNodeSide:
             raise errors.NotFound("no OpenStack cloud is configured", "", settings.HOW)
         cloud = self._first()
         if await self._by_cinder(cloud):
-            return NodeInfo(platform.node())
+            return NodeInfo(await self._host(cloud))
         found = await self._identity(cloud)
         zone = found.zone or await self._zone(cloud, found.id)
         topology = {ZONE: zone} if zone else {}
@@ -86,11 +108,41 @@ class CinderNodeSide:
             return []
         cloud = self._first()
         machine = self._machine(cloud.instance)
-        found = [] if await self._by_cinder(cloud) else [*await node_checks.ids(cloud, machine)]
+        if await self._by_cinder(cloud):
+            return [await node_checks.brick_of(self._brick(cloud), cloud)]
+        found = await node_checks.ids(cloud, machine)
         return [*found, *await node_checks.links_of(cloud, machine)]
 
     def _first(self) -> Cloud:
         return self._clouds.choose("", {})
+
+    def _cloud_of(self, volume: VolumeHandle) -> Cloud:
+        return self._clouds.choose(volume.id.rpartition("/")[0], volume.secrets)
+
+    def _brick(self, cloud: Cloud) -> Brick:
+        return Brick(brick.interpreter(cloud), self._directory)
+
+    async def _host(self, cloud: Cloud) -> str:
+        """Return this machine's id without Nova: its name, and what os-brick says of it."""
+        if not brick.interpreter(cloud):
+            return platform.node()
+        address = await cloud.run(lambda endpoint: endpoint.address("block_storage"))
+        found = await self._brick(cloud).properties(platform.node(), address)
+        return brick.node_id(platform.node(), found)
+
+    async def _by_brick(
+        self, cloud: Cloud, volume: VolumeHandle, context: Mapping[str, str], id: str
+    ) -> Connected:
+        connection = await connecting.connection_of(cloud, context["attachment"])
+        connector, least = self._brick(cloud), int(context.get("size") or 0)
+        path = await connector.connect(volume.id.rpartition("/")[2], connection)
+        found = await self._run(_appeared, path, id)
+        if found.size < least:
+            await connector.extend(connection)
+            found = await self._run(_appeared, path, id)
+        if found.size < least:
+            raise errors.Conflict(f"it has {found.size} bytes, volume {id} {least}", str(path))
+        return found
 
     def _root(self, volume: VolumeHandle) -> Path:
         name = volume.id.rpartition("/")[0] or self._clouds.default
@@ -172,6 +224,14 @@ def _described(path: Path, id: str, least: int) -> Device:
             "it is another disk, or one whose growth the guest was not told of",
         )
     # The volume's id is a stronger identity than what a loop device or a short serial offers.
+    return Device(found.path, f"cinder:{id}", found.size)
+
+
+def _appeared(path: Path, id: str) -> Device | ImageFile:
+    """Return what os-brick made; it has compared the storage's own identifiers itself."""
+    if path.is_file():
+        return ImageFile(path, path.stat().st_size)
+    found = blockdevices.describe(path)
     return Device(found.path, f"cinder:{id}", found.size)
 
 

@@ -61,7 +61,8 @@ def servers_of(record: Record) -> list[str]:
 def attachment_to(record: Record, node: str) -> str:
     """Return the id of Cinder's attachment to a server or host, '' without one."""
     for each in record.get("attachments") or ():
-        if _user(each) == node:
+        # What else a node's id says of a host may change while a volume is attached.
+        if _user(each).partition("?")[0] == node.partition("?")[0]:
             return str(each.get("attachment_id") or "")
     return ""
 

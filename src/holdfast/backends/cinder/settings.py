@@ -28,7 +28,9 @@ HOW = 'add [cinder.default] with cloud_conf = "/path/of/cloud.conf" to holdfast.
 METADATA_URL = "http://169.254.169.254"
 SOURCES = ("configDrive", "metadataService")
 MOST_VOLUMES = 256
-_KEYS = ("cloud_conf", "clouds_yaml", "cloud", "owner", "attach", "root", "metadata_url")
+_PATHS = ("cloud_conf", "clouds_yaml", "root", "os_brick")
+_TEXTS = ("cloud", "owner", "attach", "metadata_url")
+_KEYS = (*_PATHS, *_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Instance:
 
     `owner` marks volumes as this Holdfast's. `attach` is "nova", "cinder" or empty for what the
     cloud has. `root` is where the machine's files are seen, for a container that mounts them.
+    `os_brick` is a Python that has os-brick, which then makes all connections without Nova.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Instance:
     attach: str = ""
     root: Path = Path("/")
     metadata_url: str = METADATA_URL
+    os_brick: Path | None = None
     # The text of a cloud.conf that came in a Secret instead of a file.
     text: str = field(default="", repr=False)
 
@@ -94,12 +98,8 @@ def _instance(name: str, values: Mapping[str, object]) -> Instance:
         )
     if "cloud" in text and "clouds_yaml" not in text:
         raise errors.Invalid("cloud is given without clouds_yaml", where, "say which file has it")
-    paths = {
-        key: _absolute(key, text[key], where)
-        for key in ("cloud_conf", "clouds_yaml", "root")
-        if key in text
-    }
-    rest = {key: text[key] for key in ("cloud", "owner", "attach", "metadata_url") if key in text}
+    paths = {key: _absolute(key, text[key], where) for key in _PATHS if key in text}
+    rest = {key: text[key] for key in _TEXTS if key in text}
     return Instance(name, **paths, **rest)  # type: ignore[arg-type]
 
 
