@@ -63,13 +63,13 @@ MISTAKES = {
     "an unknown parameter": Mistake(
         IN_TREE,
         in_tree(imageFeature="layering"),
-        ('unknown parameter "imageFeature"', "did you mean "imageFeatures"?"),
+        ('unknown parameter "imageFeature"', 'did you mean "imageFeatures"?'),
         (SECRET,),
     ),
     "an unknown parameter of another name": Mistake(
         "rbd.csi.ceph.com",
         {"monitors": MONITOR, "pol": "kube"},
-        ('unknown parameter "pol"', "did you mean "pool"?"),
+        ('unknown parameter "pol"', 'did you mean "pool"?'),
     ),
     "an unknown reserved parameter": Mistake(
         "rbd.csi.ceph.com",
