@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,13 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 from holdfast.testing.apiserver import TOKEN, api_server
 from oncluster.place import Cluster
+from oncluster.storage import NODE, Systems
+from servers.ceph.cluster import Cluster as Ceph
+from servers.ceph.pools import Pool
 from servers.kubernetes.controlplane import ASSETS, ControlPlane
+from servers.openstack import catalog
+from servers.openstack.cloud import Cloud
+from servers.openstack.guests import Guests
 
 
 def _kubeconfig(path: Path, url: str, token: str, authority: str) -> Path:
@@ -59,6 +66,38 @@ def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     finally:
         plane.stop()
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool of a running Ceph. Sockets' paths are short, so it is not below pytest's directory."""
+    with tempfile.TemporaryDirectory(prefix="hf-ceph-", ignore_cleanup_errors=True) as home:
+        ceph = Ceph(Path(home))
+        try:
+            key = ceph.start().make_pool("kube", "kube")
+            key_file = tmp_path_factory.mktemp("ceph") / "key"
+            key_file.touch(mode=0o600)
+            key_file.write_text(key)
+            yield Pool(ceph, "kube", "kube", key, key_file)
+        finally:
+            ceph.wipe()
+
+
+@pytest.fixture(scope="session")
+def systems(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
+    """The pool, and a cloud with a server that this machine plays."""
+    cloud = Cloud(tmp_path_factory.mktemp("openstack"))
+    try:
+        cloud.start()
+        catalog.make_types(cloud.ports)
+        catalog.set_quota(cloud.ports, volumes=50, gigabytes=200, snapshots=10)
+        with catalog.connected(cloud.ports) as admin:
+            guests = Guests(cloud, admin)
+            guests.boot(NODE)
+            yield Systems(pool, cloud)
+            guests.delete_all()
+    finally:
+        cloud.stop()
 
 
 @pytest.fixture(params=["embedded", "kubernetes"])

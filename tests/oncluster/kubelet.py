@@ -11,8 +11,10 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -29,19 +31,30 @@ MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 class Kubelet:
     """The kubelet of one node, below `directory`."""
 
-    def __init__(self, client: Client, directory: Path, node: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        directory: Path,
+        node: str,
+        sockets: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """`sockets` are of drivers that do not serve where kubelet finds them by itself."""
         self._client = client
         self._directory = directory
+        self._sockets = sockets
         self.node = node
 
     async def register(self, drivers: Iterable[str]) -> None:
         """Write Node and CSINode, the drivers with the ids that they say of this machine."""
-        entries = []
+        entries: list[Object] = []
+        labels: dict[str, str] = {}
         for name in drivers:
             info = await self._call(name, "NodeGetInfo", csi_pb2.NodeGetInfoRequest())
             keys = sorted(info.accessible_topology.segments)
+            labels |= info.accessible_topology.segments
             entries.append({"name": name, "nodeID": info.node_id, "topologyKeys": keys})
-        node = {"metadata": {"name": self.node, "annotations": {MANAGED: "true"}}}
+        meta = {"name": self.node, "annotations": {MANAGED: "true"}, "labels": labels}
+        node = {"metadata": meta}
         for kind, body in (
             (kinds.NODE, node),
             (kinds.CSI_NODE, {"metadata": {"name": self.node}, "spec": {"drivers": entries}}),
@@ -55,6 +68,36 @@ class Kubelet:
         for kind in (kinds.CSI_NODE, kinds.NODE):
             with contextlib.suppress(errors.NotFound):
                 await self._client.delete(kind, self.node)
+
+    async def start_pod(self, claim: str) -> str:
+        """Write a pod that a scheduler has put on this node already."""
+        name = f"pod-{secrets.token_hex(4)}"
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+        spec = {
+            "nodeName": self.node,
+            "containers": [{"name": "main", "image": "none.invalid/none"}],
+            "volumes": [volume],
+        }
+        await self._client.create(kinds.POD, {"metadata": {"name": name}, "spec": spec}, "default")
+        return name
+
+    async def delete_pod(self, name: str) -> None:
+        """Delete a pod at once, as it is done when its containers have ended."""
+        await self._client.delete(kinds.POD, name, "default", grace=0)
+
+    async def attached(self, volume: Object) -> Object | None:
+        """Return the volume's VolumeAttachment once it says that it is attached."""
+        found = await self._attachments(volume)
+        return next((each for each in found if (each.get("status") or {}).get("attached")), None)
+
+    async def detached(self, volume: Object) -> bool:
+        """Whether there is no VolumeAttachment any more."""
+        return not await self._attachments(volume)
+
+    async def _attachments(self, volume: Object) -> list[Object]:
+        name = volume["metadata"]["name"]
+        items = (await self._client.list(kinds.VOLUME_ATTACHMENT)).items
+        return [e for e in items if e["spec"]["source"].get("persistentVolumeName") == name]
 
     async def mount(self, volume: Object, attached: Object) -> Path:
         """Stage and publish a volume, and return where a pod finds it."""
@@ -128,13 +171,14 @@ class Kubelet:
         await self._call(source["driver"], "NodeUnstageVolume", unstage)
 
     def _staging(self, volume: Object) -> Path:
-        source = volume["spec"]["csi"]
+        source: Object = volume["spec"]["csi"]
+        driver = str(source["driver"])
         digest = hashlib.sha256(source["volumeHandle"].encode()).hexdigest()
-        return self._directory / "plugins/kubernetes.io/csi" / source["driver"] / digest / "mount"
+        return self._directory / "plugins/kubernetes.io/csi" / driver / digest / "mount"
 
     def _target(self, volume: Object) -> Path:
-        meta = volume["metadata"]
-        return self._directory / "pods" / meta["uid"] / "volumes" / meta["name"] / "mount"
+        uid, name = str(volume["metadata"]["uid"]), str(volume["metadata"]["name"])
+        return self._directory / "pods" / uid / "volumes" / name / "mount"
 
     async def _secret(self, ref: Object | None) -> dict[str, str]:
         if not ref:
@@ -143,7 +187,8 @@ class Kubelet:
         return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
 
     async def _call(self, driver: str, method: str, request: object) -> Any:
-        socket = self._directory / "plugins" / driver / "csi.sock"
+        own = self._directory / "plugins" / driver / "csi.sock"
+        socket = self._sockets.get(driver, own)
 
         def call() -> Any:
             with csiclient.connect(socket) as client:

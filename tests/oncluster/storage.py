@@ -19,6 +19,7 @@ from servers.openstack import catalog
 from servers.openstack.cloud import Cloud
 
 Object = dict[str, Any]
+NODE = "worker-1"
 _CSI = "csi.storage.k8s.io"
 _USES = ("provisioner", "controller-publish", "node-stage", "controller-expand")
 ADMIN_SECRET, USER_SECRET = "ceph-secret", "ceph-kube-secret"
@@ -26,11 +27,10 @@ ADMIN_SECRET, USER_SECRET = "ceph-secret", "ceph-kube-secret"
 
 @dataclass(frozen=True)
 class Systems:
-    """A pool of Ceph and a cloud with Cinder, whose server `machine` this machine plays."""
+    """A pool of Ceph and a cloud with Cinder, whose server `NODE` this machine plays."""
 
     pool: Pool
     cloud: Cloud
-    machine: str
 
     def instances(self) -> dict[str, dict[str, dict[str, object]]]:
         """The sections of `holdfast.toml`."""
@@ -39,11 +39,9 @@ class Systems:
 
     def configuration(self) -> str:
         """`holdfast.toml` for this machine as a node."""
-        lines = ["[rbd.main]", f'monitors = ["{self.pool.ceph.monitor}"]']
-        lines += [f'user = "{self.pool.user}"', f'key_file = "{self.pool.key_file}"']
-        lines += [f'pool = "{self.pool.name}"', "[cinder.default]"]
+        lines = [section(self.pool), "[cinder.default]"]
         lines += [f'cloud_conf = "{self.cloud.cloud_conf}"']
-        lines += [f'root = "{self.cloud.guests / self.machine}"', ""]
+        lines += [f'root = "{self.cloud.guests / NODE}"', ""]
         return "\n".join(lines)
 
     def stored(self, driver: str) -> list[str]:
@@ -53,6 +51,13 @@ class Systems:
         with catalog.connected(self.cloud.ports, admin=False) as member:
             found = list(member.block_storage.volumes())
         return [each.name for each in found if each.name.startswith(("pvc-", "kubernetes-"))]
+
+
+def section(pool: Pool) -> str:
+    """`[rbd.main]` of `holdfast.toml`."""
+    lines = ["[rbd.main]", f'monitors = ["{pool.ceph.monitor}"]', f'user = "{pool.user}"']
+    lines += [f'key_file = "{pool.key_file}"', f'pool = "{pool.name}"', ""]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,9 @@ def _in_tree(systems: Systems) -> dict[str, str]:
     }
 
 
-def _ceph_csi(systems: Systems) -> dict[str, str]:
-    found = {"clusterID": "main", "pool": systems.pool.name, "imageFeatures": "layering"}
+def ceph_csi(pool: Pool) -> dict[str, str]:
+    """A class as ceph-csi has it."""
+    found = {"clusterID": "main", "pool": pool.name, "imageFeatures": "layering"}
     for use in _USES:
         found[f"{_CSI}/{use}-secret-name"] = "csi-rbd-secret"
         found[f"{_CSI}/{use}-secret-namespace"] = "kube-system"
@@ -97,7 +103,7 @@ def _ours(systems: Systems) -> dict[str, str]:
 NAMES = (
     Name("kubernetes.io/rbd", "rbd.holdfast.dev", _in_tree),
     Name("ceph.com/rbd", "rbd.holdfast.dev", _in_tree),
-    Name("rbd.csi.ceph.com", "rbd.csi.ceph.com", _ceph_csi),
+    Name("rbd.csi.ceph.com", "rbd.csi.ceph.com", lambda systems: ceph_csi(systems.pool)),
     Name("rbd.holdfast.dev", "rbd.holdfast.dev", _ours),
     Name(
         "kubernetes.io/cinder",
@@ -118,9 +124,8 @@ NAMES = (
 DRIVERS = tuple(dict.fromkeys(each.driver for each in NAMES))
 
 
-async def write_secrets(client: Client, systems: Systems) -> None:
+async def write_secrets(client: Client, pool: Pool) -> None:
     """Write the Secrets that the classes name, where they are not there yet."""
-    pool = systems.pool
     typed = {"type": "kubernetes.io/rbd"}
     for namespace, name, values, more in (
         ("kube-system", ADMIN_SECRET, {"key": pool.key}, typed),

@@ -6,8 +6,6 @@ machine through the CSI drivers of `holdfast node serve`, grown, detached, delet
 
 from __future__ import annotations
 
-import secrets
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from holdfast.runtime.http import HttpClient
 from oncluster import storage
 from oncluster.kubelet import Kubelet
 from oncluster.place import Cluster
-from oncluster.storage import DRIVERS, NAMES, Name, Systems
+from oncluster.storage import DRIVERS, NAMES, NODE, Name, Systems
 from oncluster.test_controller import (
     controller,
     gone,
@@ -32,11 +30,6 @@ from oncluster.test_controller import (
     until,
     volume_of,
 )
-from servers.ceph.cluster import Cluster as Ceph
-from servers.ceph.pools import Pool
-from servers.openstack import catalog
-from servers.openstack.cloud import Cloud
-from servers.openstack.guests import Guests
 
 pytestmark = [
     pytest.mark.e2e,
@@ -46,31 +39,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::openstack.warnings._RemovedInSDKWarning"),
 ]
 Object = dict[str, Any]
-NODE = "worker-1"
-
-
-@pytest.fixture(scope="module")
-def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
-    """A running Ceph, and a cloud with a server that this machine plays."""
-    # Sockets' paths are short, so Ceph is not below pytest's directory.
-    with tempfile.TemporaryDirectory(prefix="hf-ceph-", ignore_cleanup_errors=True) as home:
-        ceph, cloud = Ceph(Path(home)), Cloud(tmp_path_factory.mktemp("openstack"))
-        try:
-            key_file = tmp_path_factory.mktemp("ceph") / "key"
-            key = ceph.start().make_pool("kube", "kube")
-            key_file.touch(mode=0o600)
-            key_file.write_text(key)
-            cloud.start()
-            catalog.make_types(cloud.ports)
-            catalog.set_quota(cloud.ports, volumes=50, gigabytes=200, snapshots=10)
-            with catalog.connected(cloud.ports) as admin:
-                guests = Guests(cloud, admin)
-                guests.boot(NODE)
-                yield Systems(Pool(ceph, "kube", "kube", key, key_file), cloud, NODE)
-                guests.delete_all()
-        finally:
-            cloud.stop()
-            ceph.wipe()
 
 
 @pytest.fixture(scope="module")
@@ -95,37 +63,6 @@ async def kubelet(client: HttpClient, kubelet_directory: Path) -> AsyncIterator[
     await made.leave()
 
 
-async def _start_pod(client: HttpClient, claim: str) -> str:
-    """Write a pod that a scheduler has put on the node already."""
-    name = f"pod-{secrets.token_hex(4)}"
-    volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
-    spec = {
-        "nodeName": NODE,
-        "containers": [{"name": "main", "image": "none.invalid/none"}],
-        "volumes": [volume],
-    }
-    await client.create(kinds.POD, {"metadata": {"name": name}, "spec": spec}, "default")
-    return name
-
-
-async def _attached(client: HttpClient, volume: str) -> Object | None:
-    for each in (await client.list(kinds.VOLUME_ATTACHMENT)).items:
-        source, status = each["spec"]["source"], each.get("status") or {}
-        if source.get("persistentVolumeName") == volume and status.get("attached"):
-            return each
-    return None
-
-
-async def _detached(client: HttpClient, volume: str) -> bool:
-    items = (await client.list(kinds.VOLUME_ATTACHMENT)).items
-    return all(each["spec"]["source"].get("persistentVolumeName") != volume for each in items)
-
-
-async def _delete_pod(client: HttpClient, name: str) -> None:
-    # There is no kubelet that would report the pod's end.
-    await client.delete(kinds.POD, name, "default", grace=0)
-
-
 @pytest.mark.parametrize("name", NAMES, ids=[each.provisioner for each in NAMES])
 async def test_a_volume_of_each_name_lives_as_one_of_csi(
     cluster: Cluster,
@@ -135,7 +72,7 @@ async def test_a_volume_of_each_name_lives_as_one_of_csi(
     tmp_path: Path,
     name: Name,
 ) -> None:
-    await storage.write_secrets(client, systems)
+    await storage.write_secrets(client, systems.pool)
     await DriverObjects(client, dict.fromkeys(DRIVERS, True)).run()
     class_name = await make_class(
         client,
@@ -147,10 +84,10 @@ async def test_a_volume_of_each_name_lives_as_one_of_csi(
         claim = await make_claim(client, class_name, name.size)
         volume = await volume_of(client, claim, 60)
         _check_object(volume, name)
-        pod = await _start_pod(client, claim)
+        pod = await kubelet.start_pod(claim)
         await _use(client, kubelet, volume, claim, name)
-        await _delete_pod(client, pod)
-        await until(partial(_detached, client, volume["metadata"]["name"]), 60)
+        await kubelet.delete_pod(pod)
+        await until(partial(kubelet.detached, volume), 60)
         await client.delete(kinds.CLAIM, claim, "default")
         await until(partial(gone, client, kinds.VOLUME, volume["metadata"]["name"]), 60)
     assert systems.stored(name.driver) == []
@@ -172,7 +109,7 @@ async def _use(
 ) -> None:
     """Mount the volume where the pod would, write, grow it under the writer, and let it go."""
     pv = volume["metadata"]["name"]
-    attached = await until(partial(_attached, client, pv), 60)
+    attached = await until(partial(kubelet.attached, volume), 60)
     held = (await client.get(kinds.VOLUME, pv))["metadata"]["finalizers"]
     assert f"external-attacher/{name.driver.replace('.', '-')}" in held
     target = await kubelet.mount(volume, attached)
