@@ -7,20 +7,18 @@ snapshot-controller do their work over our sockets, for real Ceph and for local 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import drivers
 from holdfast.api import errors, kinds
 from holdfast.controllers.csidrivers import DriverObjects
 from holdfast.runtime.http import HttpClient
-from oncluster import storage
+from oncluster import snapshots, storage
 from oncluster.kubelet import Kubelet
 from oncluster.place import Cluster
 from oncluster.test_controller import bound, gone, make_claim, make_class, until, volume_of
@@ -46,11 +44,6 @@ EVERYTHING = (
 )
 
 
-CRD = kinds.Kind(
-    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False
-)
-
-
 @pytest.fixture(scope="module")
 def programs() -> Path:
     """The sidecars, built now if they are not there."""
@@ -61,19 +54,8 @@ def programs() -> Path:
 async def client(real_cluster: Cluster, programs: Path) -> AsyncIterator[HttpClient]:
     """The cluster, with the resources that the snapshotter works on."""
     async with real_cluster.access.client() as http:
-        for file in sorted((programs / "crds").iterdir()):
-            body = yaml.safe_load(file.read_text())
-            name = body["metadata"]["name"]
-            if await gone(http, CRD, name):
-                await http.create(CRD, body)
-            await until(partial(_established, http, name))
+        await snapshots.install(http, programs)
         yield http
-
-
-async def _established(client: HttpClient, name: str) -> bool:
-    found = await client.get(CRD, name)
-    states = {e["type"]: e["status"] for e in (found.get("status") or {}).get("conditions") or ()}
-    return states.get("Established") == "True"
 
 
 @pytest.fixture
@@ -152,49 +134,12 @@ async def _grow(client: HttpClient, claim: str, volume: Object) -> None:
 
 async def _copies(client: HttpClient, class_name: str, claim: str) -> list[str]:
     """A clone, and a snapshot's restoration; the snapshot is deleted when it is restored."""
-    clone = await _claim_from(client, class_name, {"kind": "PersistentVolumeClaim", "name": claim})
-    snapshot = f"snapshot-{secrets.token_hex(4)}"
-    given = {
-        "csi.storage.k8s.io/snapshotter-secret-name": "csi-rbd-secret",
-        "csi.storage.k8s.io/snapshotter-secret-namespace": "kube-system",
-    }
-    a_class = {"driver": CEPH, "deletionPolicy": "Delete", "parameters": given}
-    await _create(client, kinds.SNAPSHOT_CLASS, {"metadata": {"name": snapshot}, **a_class})
-    source = {"persistentVolumeClaimName": claim}
-    spec = {"volumeSnapshotClassName": snapshot, "source": source}
-    await _create(client, kinds.SNAPSHOT, {"metadata": {"name": snapshot}, "spec": spec}, "default")
-
-    async def ready() -> bool:
-        found = await client.get(kinds.SNAPSHOT, snapshot, "default")
-        return bool((found.get("status") or {}).get("readyToUse"))
-
-    await until(ready, 60)
-    reference = {"kind": "VolumeSnapshot", "name": snapshot, "apiGroup": kinds.SNAPSHOT.group}
-    restored = await _claim_from(client, class_name, reference)
-    await client.delete(kinds.SNAPSHOT, snapshot, "default")
-    await until(partial(gone, client, kinds.SNAPSHOT, snapshot, "default"), 60)
+    origin = {"kind": "PersistentVolumeClaim", "name": claim}
+    clone = await snapshots.claim_from(client, class_name, origin)
+    snapshot = await snapshots.take(client, CEPH, claim)
+    restored = await snapshots.claim_from(client, class_name, snapshots.reference(snapshot))
+    await snapshots.delete(client, snapshot)
     return [clone, restored]
-
-
-async def _create(
-    client: HttpClient, kind: kinds.Kind, body: Object, namespace: str | None = None
-) -> None:
-    # Objects of such resources have to say what they are.
-    said = {"apiVersion": kind.api_version, "kind": kind.name}
-    await client.create(kind, {**said, **body}, namespace)
-
-
-async def _claim_from(client: HttpClient, class_name: str, source: Object) -> str:
-    name = f"claim-{secrets.token_hex(4)}"
-    spec = {
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": class_name,
-        "resources": {"requests": {"storage": "256Mi"}},
-        "dataSource": source,
-    }
-    await client.create(kinds.CLAIM, {"metadata": {"name": name}, "spec": spec}, "default")
-    await volume_of(client, name, 60)
-    return name
 
 
 async def _delete_all(client: HttpClient, claims: list[str]) -> None:
