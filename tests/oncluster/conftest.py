@@ -9,6 +9,7 @@ knows a provisioner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import tempfile
@@ -29,13 +30,15 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 from holdfast.testing.apiserver import TOKEN, api_server
 from oncluster.place import Cluster
-from oncluster.storage import NODE, Systems
+from oncluster.storage import MACHINE, NODE, Systems
 from servers.ceph.cluster import Cluster as Ceph
 from servers.ceph.pools import Pool
 from servers.kubernetes.controlplane import ASSETS, ControlPlane
 from servers.openstack import catalog
 from servers.openstack.cloud import Cloud
 from servers.openstack.guests import Guests
+from servers.vsphere.guest import Guest
+from servers.vsphere.vcenter import VCenter
 
 
 def _kubeconfig(path: Path, url: str, token: str, authority: str) -> Path:
@@ -85,19 +88,23 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 @pytest.fixture(scope="session")
 def systems(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
-    """The pool, and a cloud with a server that this machine plays."""
+    """The pool, and a cloud with a server and a vCenter with a VM that this machine plays."""
     cloud = Cloud(tmp_path_factory.mktemp("openstack"))
-    try:
+    directory = tmp_path_factory.mktemp("vsphere")
+    with contextlib.ExitStack() as stack:
+        stack.callback(cloud.stop)
         cloud.start()
+        vcenter = VCenter(directory / "vcenter")
+        stack.callback(vcenter.stop)
+        guest = Guest(vcenter, MACHINE, directory / "guest")
+        stack.callback(guest.close)
         catalog.make_types(cloud.ports)
         catalog.set_quota(cloud.ports, volumes=50, gigabytes=200, snapshots=10)
         with catalog.connected(cloud.ports) as admin:
             guests = Guests(cloud, admin)
             guests.boot(NODE)
-            yield Systems(pool, cloud)
+            yield Systems(pool, cloud, vcenter, guest)
             guests.delete_all()
-    finally:
-        cloud.stop()
 
 
 @pytest.fixture(params=["embedded", "kubernetes"])

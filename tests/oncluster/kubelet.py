@@ -25,6 +25,7 @@ from holdfast.runtime.client import Client
 from holdfast.testing import csiclient
 
 Object = dict[str, Any]
+_TRIES = 40
 MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 
 
@@ -140,13 +141,19 @@ class Kubelet:
             volume_capability=_capability(volume),
             secrets=await self._secret(ref),
         )
-        try:
-            await self._call(source["driver"], "NodeExpandVolume", request)
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            return False
-        return True
+        # The device may show its new size some time after the volume has it.
+        for _ in range(_TRIES):
+            try:
+                await self._call(source["driver"], "NodeExpandVolume", request)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                    return False
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                return True
+        raise AssertionError(f"{source['volumeHandle']} did not grow")
 
     async def capacity(self, volume: Object) -> int:
         """The bytes of the file system, as `df` and kubelet's metrics would show them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,37 +18,51 @@ from holdfast.runtime.client import Client
 from servers.ceph.pools import Pool
 from servers.openstack import catalog
 from servers.openstack.cloud import Cloud
+from servers.vsphere.guest import Guest
+from servers.vsphere.vcenter import VCenter
 
 Object = dict[str, Any]
 NODE = "worker-1"
 _CSI = "csi.storage.k8s.io"
 _USES = ("provisioner", "controller-publish", "node-stage", "controller-expand")
+DATASTORE, MACHINE = "LocalDS_0", "/DC0/vm/DC0_C0_RP0_VM0"
 ADMIN_SECRET, USER_SECRET = "ceph-secret", "ceph-kube-secret"
 
 
 @dataclass(frozen=True)
 class Systems:
-    """A pool of Ceph and a cloud with Cinder, whose server `NODE` this machine plays."""
+    """A pool of Ceph, a cloud with Cinder whose server `NODE` this machine plays, and a vCenter.
+
+    In the vCenter this machine is the VM `MACHINE`.
+    """
 
     pool: Pool
     cloud: Cloud
+    vcenter: VCenter
+    guest: Guest
 
     def instances(self) -> dict[str, dict[str, dict[str, object]]]:
         """The sections of `holdfast.toml`."""
         cinder: dict[str, object] = {"cloud_conf": str(self.cloud.cloud_conf)}
-        return {"rbd": self.pool.instances, "cinder": {"default": cinder}}
+        vsphere = {"main": self.vcenter.settings(default_datastore=DATASTORE)}
+        return {"rbd": self.pool.instances, "cinder": {"default": cinder}, "vsphere": vsphere}
 
     def configuration(self) -> str:
         """`holdfast.toml` for this machine as a node."""
         lines = [section(self.pool), "[cinder.default]"]
         lines += [f'cloud_conf = "{self.cloud.cloud_conf}"']
-        lines += [f'root = "{self.cloud.guests / NODE}"', ""]
-        return "\n".join(lines)
+        lines += [f'root = "{self.cloud.guests / NODE}"', "[vsphere.main]"]
+        settings = self.vcenter.settings(device_dir=str(self.guest.links))
+        # JSON's texts and numbers are TOML's too.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        return "\n".join([*lines, ""])
 
     def stored(self, driver: str) -> list[str]:
         """What there is of ours in the storage system behind a driver."""
         if driver.startswith("rbd."):
             return [*self.pool.images(), *sorted(self.pool.leftovers())]
+        if "vsphere" in driver:
+            return self.vcenter.files(DATASTORE, "kubevols")
         with catalog.connected(self.cloud.ports, admin=False) as member:
             found = list(member.block_storage.volumes())
         return [each.name for each in found if each.name.startswith(("pvc-", "kubernetes-"))]
@@ -120,6 +135,20 @@ NAMES = (
         "2Gi",
     ),
     Name("cinder.holdfast.dev", "cinder.holdfast.dev", lambda _: {"type": "file"}, "1Gi", "2Gi"),
+    Name(
+        "kubernetes.io/vsphere-volume",
+        "csi.vsphere.vmware.com",
+        lambda _: {"datastore": DATASTORE, "diskformat": "thin", "fstype": "ext4"},
+        "1Gi",
+        "2Gi",
+    ),
+    Name(
+        "csi.vsphere.vmware.com",
+        "csi.vsphere.vmware.com",
+        lambda _: {f"{_CSI}/fstype": "ext4"},
+        "1Gi",
+        "2Gi",
+    ),
 )
 DRIVERS = tuple(dict.fromkeys(each.driver for each in NAMES))
 

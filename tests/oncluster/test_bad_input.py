@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast.api import kinds
+from holdfast.backends import registry
 from holdfast.runtime.client import Client
 from oncluster.place import Cluster
 from oncluster.storage import write_secret
@@ -192,4 +193,89 @@ def _storage(directory: Path) -> dict[str, dict[str, dict[str, object]]]:
         "key_file": str(key_file),
         "pool": "kube",
     }
-    return {"rbd": {"main": section}}
+    cloud_conf = directory / "cloud.conf"
+    cloud_conf.touch(mode=0o600)
+    cloud_conf.write_text(
+        '[Global]\nauth-url = "http://127.0.0.1:9/v3"\nusername = kube\n'
+        "password = none\ntenant-name = kube\ndomain-name = Default\n"
+    )
+    vcenter: dict[str, object] = {
+        "server": "127.0.0.1",
+        "port": 9,
+        "user": "kube",
+        "password": "none",
+        "datacenter": "DC0",
+    }
+    cinder: dict[str, object] = {"cloud_conf": str(cloud_conf)}
+    return {"rbd": {"main": section}, "cinder": {"main": cinder}, "vsphere": {"main": vcenter}}
+
+
+# What each name needs besides, and one of its parameters with a letter too few.
+MISSPELT: Mapping[str, tuple[Mapping[str, str | None], str, str]] = {
+    "local.holdfast.dev": ({}, "layot", "layout"),
+    "kubernetes.io/host-path": ({}, "layot", "layout"),
+    "rbd.holdfast.dev": ({"clusterID": "main"}, "pol", "pool"),
+    "rbd.csi.ceph.com": ({"clusterID": "main"}, "imageFeature", "imageFeatures"),
+    "kubernetes.io/rbd": (in_tree(), "imageFormt", "imageFormat"),
+    "ceph.com/rbd": (in_tree(), "imageFormt", "imageFormat"),
+    "cinder.holdfast.dev": ({}, "availabilty", "availability"),
+    "cinder.csi.openstack.org": ({}, "availabilty", "availability"),
+    "kubernetes.io/cinder": ({}, "availabilty", "availability"),
+    "kubernetes.io/vsphere-volume": ({}, "diskformt", "diskFormat"),
+    "csi.vsphere.vmware.com": ({}, "storagepolicynam", "storagePolicyName"),
+}
+NOWHERE = [{"key": "topology.kubernetes.io/zone", "values": ["zone-of-nobody"]}]
+
+
+def _wrong(provisioner: str) -> dict[str, tuple[Object, tuple[str, ...]]]:
+    """Classes of a name that cannot work, and what the events have to say."""
+    given, misspelt, meant = MISSPELT[provisioner]
+    parameters = {key: value for key, value in given.items() if value is not None}
+    if "adminSecretName" in parameters:
+        lost = {**parameters, "adminSecretName": "lost"}
+    else:
+        lost = {**parameters, f"{CSI}name": "lost", f"{CSI}namespace": "bad-input"}
+    return {
+        "misspelt": (
+            {"parameters": {**parameters, misspelt: "x"}},
+            (f'unknown parameter "{misspelt}"', f'did you mean "{meant}"?'),
+        ),
+        "lost": (
+            {"parameters": lost},
+            ("secret bad-input/lost: not found", "kubectl -n bad-input create secret generic"),
+        ),
+        "nowhere": (
+            {
+                "parameters": parameters,
+                "allowedTopologies": [{"matchLabelExpressions": NOWHERE}],
+            },
+            ("zone-of-nobody", "on no node", "make the class again with other"),
+        ),
+    }
+
+
+async def test_every_name_tells_a_wrong_parameter_secret_and_place_once(
+    cluster: Cluster, client: Client, tmp_path: Path
+) -> None:
+    assert set(MISSPELT) == set(registry.PROVISIONERS)
+    await write_secret(client, *SECRET[:2], {"key": KEY}, type=TYPE)
+    wanted: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for provisioner in MISSPELT:
+        for what, (body, told) in _wrong(provisioner).items():
+            class_name = await make_class(client, provisioner, **body)
+            claim = await make_claim(client, class_name, "1Gi")
+            wanted[claim] = (f"{provisioner}: {what}", told)
+    async with controller(cluster, tmp_path, storage=_storage(tmp_path)):
+        for claim in wanted:
+            await until(partial(_told, client, claim))
+        await asyncio.sleep(1.5)
+        for claim, (what, told) in wanted.items():
+            events = await _told(client, claim)
+            assert [each["reason"] for each in events] == ["ProvisioningFailed"], what
+            assert [text for text in told if text not in events[0]["message"]] == [], (
+                what,
+                events[0]["message"],
+            )
+            await client.delete(kinds.CLAIM, claim, "default")
+        for claim in wanted:
+            await until(partial(gone, client, kinds.CLAIM, claim, "default"))

@@ -1,4 +1,6 @@
-"""A claim of every old and new class name, on real Ceph and Cinder, from nothing to nothing.
+"""A claim of every old and new class name, from nothing to nothing.
+
+Ceph and Cinder are real, the vCenter is simulated.
 
 Provisioned as a `csi` volume, bound and attached by Kubernetes' own controllers, used on this
 machine through the CSI drivers of `holdfast node serve`, grown, detached, deleted.
@@ -21,7 +23,7 @@ from holdfast.runtime.http import HttpClient
 from oncluster import storage
 from oncluster.kubelet import Kubelet
 from oncluster.place import Cluster
-from oncluster.storage import DRIVERS, NAMES, NODE, Name, Systems
+from oncluster.storage import DRIVERS, MACHINE, NAMES, NODE, Name, Systems
 from oncluster.test_controller import (
     controller,
     gone,
@@ -47,6 +49,9 @@ def kubelet_directory(systems: Systems) -> Iterator[Path]:
     with drivers.short_directory() as directory:
         (directory / "data").mkdir(mode=0o700)
         (directory / "data" / "holdfast.toml").write_text(systems.configuration())
+        note = directory / "data" / "csi" / "backends" / "vsphere"
+        note.mkdir(parents=True)
+        (note / "vm-uuid").write_text(systems.vcenter.uuid_of(MACHINE))
         more = [part for name in DRIVERS for part in ("--driver", name)]
         with drivers.Driver(directory) as driver:
             driver.start_for_kubelet(directory / "k", *more)
