@@ -62,7 +62,9 @@ class Systems:
         if driver.startswith("rbd."):
             return [*self.pool.images(), *sorted(self.pool.leftovers())]
         if "vsphere" in driver:
-            return self.vcenter.files(DATASTORE, "kubevols")
+            disks = self.vcenter.json("disk.ls", "-ds", DATASTORE)["objects"] or ()
+            named = [each["config"]["name"] for each in disks]
+            return [*self.vcenter.files(DATASTORE, "kubevols"), *named]
         with catalog.connected(self.cloud.ports, admin=False) as member:
             found = list(member.block_storage.volumes())
         return [each.name for each in found if each.name.startswith(("pvc-", "kubernetes-"))]
@@ -77,13 +79,17 @@ def section(pool: Pool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A provisioner's name, its driver, and sizes that the storage system needs not round."""
+    """A provisioner's name, its driver, and the sizes of its volume.
+
+    `given` is the size that is made of `size` where the storage system has units of its own.
+    """
 
     provisioner: str
     driver: str
     parameters: Callable[[Systems], Mapping[str, str]]
     size: str = "128Mi"
     grown: str = "256Mi"
+    given: str = ""
 
 
 def _in_tree(systems: Systems) -> dict[str, str]:
@@ -119,7 +125,7 @@ NAMES = (
     Name("kubernetes.io/rbd", "rbd.holdfast.dev", _in_tree),
     Name("ceph.com/rbd", "rbd.holdfast.dev", _in_tree),
     Name("rbd.csi.ceph.com", "rbd.csi.ceph.com", lambda systems: ceph_csi(systems.pool)),
-    Name("rbd.holdfast.dev", "rbd.holdfast.dev", _ours),
+    Name("rbd.holdfast.dev", "rbd.holdfast.dev", _ours, "100M", given="96Mi"),
     Name(
         "kubernetes.io/cinder",
         "cinder.csi.openstack.org",
@@ -134,7 +140,14 @@ NAMES = (
         "1Gi",
         "2Gi",
     ),
-    Name("cinder.holdfast.dev", "cinder.holdfast.dev", lambda _: {"type": "file"}, "1Gi", "2Gi"),
+    Name(
+        "cinder.holdfast.dev",
+        "cinder.holdfast.dev",
+        lambda _: {"type": "file"},
+        "900M",
+        "2Gi",
+        given="1Gi",
+    ),
     Name(
         "kubernetes.io/vsphere-volume",
         "csi.vsphere.vmware.com",

@@ -106,7 +106,7 @@ def _check_object(volume: Object, name: Name) -> None:
     assert "pv.kubernetes.io/migrated-to" not in annotations
     assert "external-provisioner.volume.kubernetes.io/finalizer" in volume["metadata"]["finalizers"]
     assert source["fsType"] == "ext4"
-    assert volume["spec"]["capacity"]["storage"] == name.size
+    assert volume["spec"]["capacity"]["storage"] == (name.given or name.size)
 
 
 async def _use(
@@ -120,7 +120,9 @@ async def _use(
     target = await kubelet.mount(volume, attached)
     try:
         (target / "kept").write_text(pv)
-        size, grown = (quantity.parse(each).bytes() for each in (name.size, name.grown))
+        size, grown = (
+            quantity.parse(each).bytes() for each in (name.given or name.size, name.grown)
+        )
         had = await kubelet.capacity(volume)
         assert 0.8 * size < had <= size
         await _grow(client, claim, pv, name.grown)

@@ -46,7 +46,8 @@ class Guest:
             backing = each["backing"]
             if f"] {own}/" not in backing["fileName"]:
                 uuid = backing["uuid"].replace("-", "").lower()
-                present[uuid] = max(each.get("capacityInKB") or 0, 1 << 20)
+                size = max(each.get("capacityInKB") or 0, 1 << 20)
+                present[uuid] = max(size, self._first_class(backing["fileName"]))
         for uuid, size in present.items():
             image = self._directory / uuid
             if uuid in self._loops:
@@ -65,6 +66,15 @@ class Guest:
         for uuid in set(self._loops) - set(present):
             (self.links / f"wwn-0x{uuid}").unlink(missing_ok=True)
             subprocess.run(["losetup", "-d", self._loops.pop(uuid)], check=False)
+
+    def _first_class(self, file: str) -> int:
+        """The KiB of a First Class Disk, which the simulator does not tell its VM; else 0."""
+        if "] fcd/" not in file:
+            return 0
+        store = file[1:].partition("]")[0]
+        found = self._vcenter.json("disk.ls", "-ds", store)["objects"] or ()
+        sizes = {e["config"]["backing"]["filePath"]: e["config"]["capacityInMB"] for e in found}
+        return int(sizes.get(file, 0)) << 10
 
     @staticmethod
     def _grow(image: Path, loop: str, size: int) -> None:
