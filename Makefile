@@ -29,7 +29,8 @@ test: ## Unit, component and kubectl tests; ARGS="-k binder" selects
 	@tools/setup dev && $(BIN)/pytest -m "not e2e" $(PARALLEL) $(ARGS)
 
 e2e: ## Tests with the real file systems and servers; fails where one is missing
-	@tools/setup e2e && $(BIN)/pytest -m e2e $(PARALLEL) $(ARGS)
+	@tools/setup e2e && KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(tools/servers/kubernetes/build)}" \
+		$(BIN)/pytest -m e2e $(PARALLEL) $(ARGS)
 
 sanity: ## csi-sanity against the local backend: images and directories, mount and block
 	@tools/setup dev && tools/servers/csi-sanity >/dev/null && $(BIN)/pytest -m e2e tests/e2e/test_csi_sanity.py $(ARGS)

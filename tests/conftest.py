@@ -59,7 +59,8 @@ def _group_of(item: pytest.Item) -> str:
     Its servers are started once for a process and take their time.
     """
     directory = item.path.parent
-    return directory.name if directory.parent.name == "e2e" else str(item.path)
+    together = directory.parent.name == "e2e" or "e2e" in item.keywords
+    return directory.name if together and directory.name not in ("e2e", "tests") else str(item.path)
 
 
 def _unless_program(name: str) -> pytest.MarkDecorator:

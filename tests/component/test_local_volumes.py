@@ -192,7 +192,10 @@ async def test_a_mounted_file_system_grows_with_its_volume(
     await volumes.stage(handle, NODE_SIDE, staging)
     before = stats.of(staging).capacity
     await backend.expand(handle.id, SIZES[fs] + 128 * MIB)
-    assert await volumes.grow(handle, NODE_SIDE, staging) == SIZES[fs] + 128 * MIB
+    with pytest.raises(errors.Unavailable, match="the device still has"):
+        await volumes.grow(handle, NODE_SIDE, staging, size=SIZES[fs] + 256 * MIB)
+    grown = SIZES[fs] + 128 * MIB
+    assert await volumes.grow(handle, NODE_SIDE, staging, size=grown) == grown
     assert stats.of(staging).capacity >= before + 100 * MIB
 
 

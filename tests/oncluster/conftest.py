@@ -9,8 +9,12 @@ knows a provisioner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import ssl
+import tempfile
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +32,15 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 from holdfast.testing.apiserver import TOKEN, api_server
 from oncluster.place import Cluster
+from oncluster.storage import MACHINE, NODE, Systems
+from servers.ceph.cluster import Cluster as Ceph
+from servers.ceph.pools import Pool
 from servers.kubernetes.controlplane import ASSETS, ControlPlane
+from servers.openstack import catalog
+from servers.openstack.cloud import Cloud
+from servers.openstack.guests import Guests
+from servers.vsphere.guest import Guest
+from servers.vsphere.vcenter import VCenter
 
 
 def _kubeconfig(path: Path, url: str, token: str, authority: str) -> Path:
@@ -42,6 +54,13 @@ def _kubeconfig(path: Path, url: str, token: str, authority: str) -> Path:
     }
     path.write_text(yaml.safe_dump(document))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage() -> Iterator[None]:
+    """Let go of sockets here that ended replicas left behind, not in a file that leaves none."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +78,44 @@ def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     finally:
         plane.stop()
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool of a running Ceph. Sockets' paths are short, so it is not below pytest's directory."""
+    with tempfile.TemporaryDirectory(prefix="hf-ceph-", ignore_cleanup_errors=True) as home:
+        ceph = Ceph(Path(home))
+        try:
+            key = ceph.start().make_pool("kube", "kube")
+            key_file = tmp_path_factory.mktemp("ceph") / "key"
+            key_file.touch(mode=0o600)
+            key_file.write_text(key)
+            yield Pool(ceph, "kube", "kube", key, key_file)
+        finally:
+            ceph.wipe()
+
+
+@pytest.fixture(scope="session")
+def systems(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
+    """The pool, and a cloud with a server and a vCenter with a VM that this machine plays."""
+    cloud = Cloud(tmp_path_factory.mktemp("openstack"))
+    directory = tmp_path_factory.mktemp("vsphere")
+    with contextlib.ExitStack() as stack:
+        stack.callback(cloud.stop)
+        cloud.start()
+        vcenter = VCenter(directory / "vcenter")
+        stack.callback(vcenter.stop)
+        guest = Guest(vcenter, MACHINE, directory / "guest")
+        stack.callback(guest.close)
+        catalog.make_types(cloud.ports)
+        catalog.set_quota(cloud.ports, volumes=50, gigabytes=200, snapshots=10)
+        with catalog.connected(cloud.ports) as admin:
+            guests = Guests(cloud, admin)
+            guests.boot(NODE)
+            yield Systems(pool, cloud, vcenter, guest)
+            # The library warns of its own parts, and this may run behind another file's test.
+            with warnings.catch_warnings(action="ignore"):
+                guests.delete_all()
 
 
 @pytest.fixture(params=["embedded", "kubernetes"])

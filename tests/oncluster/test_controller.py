@@ -30,7 +30,8 @@ QUICK = Timing(lease=2.0, renew=1.2, retry=0.2)
 
 
 def settings(directory: Path, **more: Any) -> Settings:
-    return Settings(directory / "data", {}, "kube-system", local_node=NODE, **more)
+    given = {"storage": {}, "local_node": NODE, **more}
+    return Settings(directory / "data", namespace="kube-system", **given)
 
 
 @asynccontextmanager

@@ -86,9 +86,9 @@ class Reference(View, frozen=True):
 
 
 class TypedReference(View, frozen=True):
-    """A claim's dataSource or dataSourceRef."""
+    """A claim's dataSource or dataSourceRef; a Go server writes null for the core group."""
 
-    api_group: str = ""
+    api_group: str | None = None
     kind: str = ""
     name: str = ""
     namespace: str = ""

@@ -69,11 +69,22 @@ class SecretReader:
                 f"class, or create it in {ref.namespace} too",
             )
         kind = f" --type={ref.type}" if ref.type else ""
-        return Missing(
-            "not found",
-            f"secret {ref}",
-            f"kubectl -n {ref.namespace} create secret generic {ref.name}{kind} ...",
-        )
+        create = f"kubectl -n {ref.namespace} create secret generic {ref.name}{kind} ..."
+        if await self._no_namespace(ref.namespace):
+            create = f"kubectl create namespace {ref.namespace}; {create}"
+            what = f"not found: there is no namespace {ref.namespace}"
+            return Missing(what, f"secret {ref}", create)
+        return Missing("not found", f"secret {ref}", create)
+
+    async def _no_namespace(self, name: str) -> bool:
+        try:
+            await self._client.get(kinds.NAMESPACE, name)
+        except api_errors.NotFound:
+            return True
+        except (api_errors.StatusError, OSError):
+            # Only a hint, as below.
+            return False
+        return False
 
     async def _namespaces_with(self, name: str) -> list[str]:
         try:

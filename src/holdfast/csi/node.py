@@ -213,10 +213,12 @@ class Node:
                 _not_staged(volume_id, directory)
             handle = _with_secrets(record.handle(), request.secrets)
             place = staging.place(directory)
-            return await self._volumes.grow(handle, self._side, place, context=record.published)
+            return await self._volumes.grow(
+                handle, self._side, place, size=asked, context=record.published
+            )
 
-        size = await self._operations.run(volume_id, request, work)
         asked = request.capacity_range.required_bytes
+        size = await self._operations.run(volume_id, request, work)
         return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=size or asked)
 
     async def _stage(

@@ -26,6 +26,9 @@ from holdfast.backends.protocol import Device, ImageFile, MountSource, NodeSide,
 from holdfast.kit.locks import KeyedLocks
 from holdfast.node import devices, filesystems, journal, mounts, places, signatures, subpaths
 
+# Storage systems and machines count in units of their own, none above a MiB.
+_ROUNDING = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -142,18 +145,21 @@ class Volumes:
         node_side: NodeSide,
         staging: Path,
         *,
+        size: int = 0,
         context: Mapping[str, str] | None = None,
     ) -> int:
         """Let the staged volume use all of its device; returns the device's size in bytes.
 
         For a plain directory the result is 0: there is nothing to grow. Raises
-        errors.Conflict when the file system only grows at the next staging.
+        errors.Conflict when the file system only grows at the next staging, and
+        errors.Unavailable when the device does not have `size` bytes yet.
         """
         async with self._locks.hold(str(staging)):
             connected = await node_side.connect(handle, context or {})
             if isinstance(connected, MountSource):
                 return 0
             device = await self._device(connected, staging, handle.read_only)
+            _check_grown(device, size)
             mounted = await asyncio.to_thread(mountinfo.at, staging)
             if handle.mode == "Filesystem" and mounted and not handle.read_only:
                 content = await filesystems.read(device)
@@ -293,3 +299,14 @@ def _already_staged(device: Device, staging: Path) -> bool:
     raise errors.Conflict(
         f"{found[-1].source} is mounted there, not {device.path}", str(staging), "unmount it first"
     )
+
+
+def _check_grown(device: Device, size: int) -> None:
+    # A machine may see the growth some time after the storage system has made it. To say now
+    # that all is done would leave the file system small for ever.
+    if device.size + _ROUNDING < size:
+        raise errors.Unavailable(
+            f"the device still has {device.size} bytes of the volume's {size}",
+            str(device.path),
+            "it is tried again; if it stays so, restart the pod: its volume is attached anew",
+        )

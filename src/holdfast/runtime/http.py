@@ -160,6 +160,9 @@ class HttpClient:
         """See `Client.create`."""
         namespace = namespace or obj.get("metadata", {}).get("namespace")
         path = path_of(kind, namespace, name, subresource)
+        if subresource is None:
+            # Built-in kinds follow from the path; a custom resource has to say what it is.
+            obj = {"apiVersion": kind.api_version, "kind": kind.name, **obj}
         return await self.request("POST", path, body=obj)  # type: ignore[no-any-return]
 
     async def replace(self, kind: Kind, obj: Object, *, subresource: str | None = None) -> Object:

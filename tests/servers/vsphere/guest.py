@@ -7,6 +7,7 @@ device on a file of its size, and the link lies in a directory that the node sid
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -45,10 +46,13 @@ class Guest:
             backing = each["backing"]
             if f"] {own}/" not in backing["fileName"]:
                 uuid = backing["uuid"].replace("-", "").lower()
-                present[uuid] = max(each.get("capacityInKB") or 0, 1 << 20)
+                size = max(each.get("capacityInKB") or 0, 1 << 20)
+                present[uuid] = max(size, self._first_class(backing["fileName"]))
         for uuid, size in present.items():
-            if uuid not in self._loops:
-                image = self._directory / uuid
+            image = self._directory / uuid
+            if uuid in self._loops:
+                self._grow(image, self._loops[uuid], size << 10)
+            else:
                 with image.open("ab") as file:
                     file.truncate(size << 10)
                 done = subprocess.run(
@@ -62,3 +66,18 @@ class Guest:
         for uuid in set(self._loops) - set(present):
             (self.links / f"wwn-0x{uuid}").unlink(missing_ok=True)
             subprocess.run(["losetup", "-d", self._loops.pop(uuid)], check=False)
+
+    def _first_class(self, file: str) -> int:
+        """The KiB of a First Class Disk, which the simulator does not tell its VM; else 0."""
+        if "] fcd/" not in file:
+            return 0
+        store = file[1:].partition("]")[0]
+        found = self._vcenter.json("disk.ls", "-ds", store)["objects"] or ()
+        sizes = {e["config"]["backing"]["filePath"]: e["config"]["capacityInMB"] for e in found}
+        return int(sizes.get(file, 0)) << 10
+
+    @staticmethod
+    def _grow(image: Path, loop: str, size: int) -> None:
+        if image.stat().st_size < size:
+            os.truncate(image, size)
+            subprocess.run(["losetup", "--set-capacity", loop], check=True)

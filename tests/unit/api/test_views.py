@@ -143,6 +143,13 @@ def test_claims_of_a_pod_include_those_of_ephemeral_volumes() -> None:
     assert pod.spec.volumes[2].empty_dir == {}
 
 
+def test_a_source_in_the_core_group_may_say_null_as_go_servers_do() -> None:
+    clone = {"apiGroup": None, "kind": "PersistentVolumeClaim", "name": "origin"}
+    spec = claim({"dataSource": clone, "dataSourceRef": clone}).spec
+    assert spec.data_source == spec.data_source_ref is not None
+    assert spec.data_source is not None and spec.data_source.name == "origin"
+
+
 def test_a_view_costs_less_than_five_microseconds() -> None:
     # The best of several rounds, because other work on the machine only ever adds.
     best = min(timeit.repeat(lambda: views.volume(VOLUME), number=500, repeat=9)) / 500

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.api import kinds, views
+from holdfast.api import kinds, quantity, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.controllers import secrets
@@ -102,7 +102,9 @@ class VolumeGrowth:
         if pending:
             claim = await self._step(claim, progress.on_node(claim))
         try:
-            if not await self._follow(name, claim):
+            # Only a volume that was grown has to have its size; a static one may say anything.
+            wanted = quantity.parse(size).bytes() if pending else 0
+            if not await self._follow(name, wanted, claim):
                 return Done
         except mounting.MountFailed as error:
             return await self._failed(name, size, claim, pending, error)
@@ -113,7 +115,7 @@ class VolumeGrowth:
             self._recorder.event(claim, "Normal", "FileSystemResizeSuccessful", text)
         return Done
 
-    async def _follow(self, name: str, claim: Object) -> bool:
+    async def _follow(self, name: str, size: int, claim: Object) -> bool:
         """Let device and file system follow; False when the volume is not here."""
         obj, record = self._volumes.get(name), self._mounted.connected(name)
         if obj is None or record is None or record.handle is None:
@@ -124,7 +126,7 @@ class VolumeGrowth:
         except backend_errors.BackendError as error:
             raise mounting.MountFailed(name, str(error)) from error
         context = await self._attached.context_of(record.driver, record.handle.id)
-        return await self._mounted.grow(name, values, context)
+        return await self._mounted.grow(name, size, values, context)
 
     async def _failed(
         self, name: str, size: str, claim: Object, pending: bool, error: mounting.MountFailed

@@ -194,10 +194,11 @@ class PodVolumes:
         return self._known.get(uid, {}).get(entry)
 
     async def grow(
-        self, volume: str, secrets: Mapping[str, str], context: Mapping[str, str]
+        self, volume: str, size: int, secrets: Mapping[str, str], context: Mapping[str, str]
     ) -> bool:
         """Let a volume that is staged here use all of its device; may be repeated.
 
+        The device has to have `size` bytes by now, where that is not 0.
         `secrets` are the node's for it, `context` is what attaching returned. False when it
         is not staged on this node. Raises MountFailed, from errors.Conflict when its file
         system grows only before it is mounted.
@@ -209,7 +210,7 @@ class PodVolumes:
                 return False
             handle = dataclasses.replace(record.handle, secrets=secrets)
             side = self._side(record.side)
-            await self._volumes.grow(handle, side, staging, context=context)
+            await self._volumes.grow(handle, side, staging, size=size, context=context)
             return True
 
     # --- taking down ----------------------------------------------------------

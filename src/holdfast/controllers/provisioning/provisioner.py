@@ -217,9 +217,11 @@ class ProvisioningController:
         for each in nodes:
             if affinity.topology_admits(terms, each.metadata.labels):
                 return each.metadata.labels
+        asked = affinity.topology_text(terms, (each.metadata.labels for each in nodes))
         raise _Refused(
-            "error generating accessibility requirements: no available topology found: no node "
-            f"has the labels that class {storage_class.metadata.name} allows"
+            "error generating accessibility requirements: no available topology found: class "
+            f"{storage_class.metadata.name} allows only {asked}. Label a node so, or make the "
+            "class again with other allowedTopologies"
         )
 
     async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:

@@ -70,6 +70,24 @@ def topology_admits(terms: Terms, labels: Mapping[str, str]) -> bool:
     return not chosen or any(_topology_term_matches(term, labels) for term in chosen)
 
 
+def topology_text(terms: Terms, seen: Iterable[Mapping[str, str]]) -> str:
+    """Say what a class's allowedTopologies ask for, and what the nodes' labels offer instead."""
+    expressions = [each for term in terms for each in term.get("matchLabelExpressions") or ()]
+    wanted = " or ".join(
+        " and ".join(
+            f"{each['key']} in ({', '.join(each.get('values') or ())})"
+            for each in term.get("matchLabelExpressions") or ()
+        )
+        for term in terms
+    )
+    labels = list(seen)
+    offers = []
+    for key in dict.fromkeys(each["key"] for each in expressions):
+        values = sorted({found[key] for found in labels if key in found})
+        offers.append(f"{key}: {', '.join(values)}" if values else f"{key}: on no node")
+    return f"{wanted}; the nodes have {'; '.join(offers)}"
+
+
 def _topology_term_matches(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     expressions = term.get("matchLabelExpressions") or ()
     return bool(expressions) and all(
