@@ -5,7 +5,7 @@
 BIN := .venv/bin
 ARGS ?=
 # Most tests wait more than they work; PARALLEL= runs them one after the other.
-PARALLEL ?= -n 3 --dist loadgroup
+PARALLEL ?= -n 3 --dist loadscope
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

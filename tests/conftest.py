@@ -16,9 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Makes tests/machine.py importable from test modules, which are no package.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,35 +34,45 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what this run cannot or was not asked to do.
-
-    First of all hooks: pytest-xdist reads the groups in its own, and has read them by then else.
-    """
+    """Skip what this run cannot or was not asked to do."""
     without_root = pytest.mark.skip(reason="needs root: run as root to include it")
     not_selected = pytest.mark.skip(reason="end to end: run with `make e2e`")
-    e2e_selected = "e2e" in (config.option.markexpr or "")
+    e2e_selected = _is_end_to_end(config)
     for item in items:
         if "e2e" in item.keywords and not e2e_selected:
             item.add_marker(not_selected)
         elif "root" in item.keywords and os.geteuid() != 0:
             item.add_marker(without_root)
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
         for mark in item.iter_markers("kubectl"):
             item.add_marker(_unless_kubectl(mark.args[0]))
         for mark in item.iter_markers("program"):
             item.add_marker(_unless_program(mark.args[0]))
 
 
-def _group_of(item: pytest.Item) -> str:
-    """What has to run in one process: a file, or all end-to-end tests of one storage system.
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Deals out tests to processes: a file in one, and all of a storage system's servers in one.
 
-    Its servers are started once for a process and take their time.
+    Such servers are started once for a process and take their time. End to end, a directory
+    whose tests share servers is such a group.
     """
-    directory = item.path.parent
-    together = directory.parent.name == "e2e" or "e2e" in item.keywords
-    return directory.name if together and directory.name not in ("e2e", "tests") else str(item.path)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        end_to_end = "e2e" in file.parent.parts or _is_end_to_end(self.config)
+        shared = end_to_end and file.parent.name not in ("e2e", "tests")
+        return str(file.parent if shared else file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Deal out tests as Together does, whatever `--dist` says."""
+    return Together(config, log)
+
+
+def _is_end_to_end(config: pytest.Config) -> bool:
+    mark = config.option.markexpr or ""
+    return "e2e" in mark and "not e2e" not in mark
 
 
 def _unless_program(name: str) -> pytest.MarkDecorator:
