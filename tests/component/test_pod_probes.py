@@ -7,9 +7,11 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import machine
@@ -161,6 +163,52 @@ def test_hooks_ask_over_http_and_take_any_answer(shared: machine.Machine) -> Non
         agent = "kube-lifecycle/1.32"
         assert asked == [("/began?x=1", agent), ("/ends", agent)]
     assert not said(shared, "asks", "Hook failed")
+
+
+def test_a_hook_over_tls_is_repeated_without(shared: machine.Machine) -> None:
+    with listening() as (port, asked):
+        hook = {"httpGet": {"path": "/plain", "port": port, "scheme": "HTTPS"}}
+        shared.apply(pod("no-tls", "sleep infinity", lifecycle={"postStart": hook}))
+        text = f"request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response"
+        (event,) = eventually(lambda: said(shared, "no-tls", text))
+        assert event[:2] == ("Warning", "LifecycleHTTPFallback") and len(asked) == 1
+    assert restarts(shared, "no-tls") == 0
+    delete(shared, "no-tls")
+
+
+def test_a_hook_of_type_tcp_socket_fails_as_it_always_did(
+    shared: machine.Machine,
+) -> None:
+    hook = {"tcpSocket": {"port": 1}}
+    shared.apply(pod("tcp-hook", "sleep infinity", lifecycle={"postStart": hook}))
+    eventually(lambda: said(shared, "tcp-hook", "PostStartHook failed"))
+    delete(shared, "tcp-hook")
+
+
+def test_the_grpc_health_service_makes_a_container_ready(shared: machine.Machine) -> None:
+    answers = {b"": b"\x08\x02"}
+
+    def check(request: bytes, context: grpc.ServicerContext) -> bytes:
+        return answers[request]
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    service = "grpc.health.v1.Health"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        probe = {"grpc": {"port": port}, **FAST}
+        shared.apply(pod("grpc-ready", "sleep infinity", readinessProbe=probe))
+        text = 'Readiness probe failed: service unhealthy (responded with "NOT_SERVING")'
+        eventually(lambda: said(shared, "grpc-ready", text))
+        assert is_ready(shared, "grpc-ready", False)
+        answers[b""] = b"\x08\x01"
+        eventually(lambda: is_ready(shared, "grpc-ready", True))
+    finally:
+        server.stop(None).wait()
+    eventually(lambda: is_ready(shared, "grpc-ready", False))
+    delete(shared, "grpc-ready")
 
 
 def test_a_hook_that_nobody_answers_ends_the_container(shared: machine.Machine, port: int) -> None:

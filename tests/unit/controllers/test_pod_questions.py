@@ -150,6 +150,42 @@ async def test_a_redirect_elsewhere_is_not_followed_and_warns() -> None:
     assert result.success and len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("http://127.0.0.1:abc/", "http://127.0.0.1:99999/", "http://[x/", "//[", "mailto:x"),
+        *("http://127.0.0.1:0/", "ftp://127.0.0.1/", "http://user@127.0.0.1:1/", "\xff\x00\x7f"),
+    ],
+)
+async def test_a_redirect_to_nonsense_is_only_a_result(location: str) -> None:
+    async with served(answering(status(302, f"Location: {location}"))[1]) as port:
+        assert (await ask(HttpGetAction(port=port))).answer in ("failure", "warning")
+
+
+async def test_odd_hosts_and_ports_are_only_results() -> None:
+    for host in ("a" * 300, "..", "\ud800", "x y", "nobody.invalid", "::1"):
+        result = await ask(HttpGetAction(port=1, host=host))
+        assert result.answer == "failure", host
+        probe = Probe(tcp_socket=TcpSocketAction(port=1, host=host))
+        assert (await questions.ask(probe, Container(), no_command)).answer == "failure", host
+    for port in ("9" * 5000, "-1", "", "٣"):
+        assert (await ask(HttpGetAction(port=port))).answer == "unknown", port
+
+
+async def test_headers_without_end_are_given_up() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while not writer.is_closing():
+            writer.write(b"X: y\r\n" * 9000)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with served(endless) as port:
+        result = await ask(HttpGetAction(port=port), late=30)
+    assert result.answer == "failure" and "exceeded 10485760 bytes" in result.output
+
+
 async def test_ten_redirects_are_enough() -> None:
     asked, answer = answering(status(307, "Location: /again"))
     async with served(answer) as port:

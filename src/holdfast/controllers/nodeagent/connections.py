@@ -50,6 +50,8 @@ def _named(name: str, container: Container) -> int:
     digits = name[1:] if name[:1] in ("+", "-") else name
     if not (digits.isascii() and digits.isdigit()):
         raise PortUnknown(f'strconv.Atoi: parsing "{name}": invalid syntax')
+    if len(digits) > 18:
+        raise PortUnknown(f'strconv.Atoi: parsing "{name}": value out of range')
     return int(name)
 
 
@@ -67,7 +69,7 @@ async def opened(host: str, port: int, *, tls: bool = False) -> AsyncIterator[St
         )
     except ssl.SSLError as error:
         raise ConnectionFailed(_tls_told(error)) from error
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         raise ConnectionFailed(f"dial tcp: lookup {host}: no such host") from error
     except OSError as error:
         raise ConnectionFailed(_dial_told(host, port, error)) from error

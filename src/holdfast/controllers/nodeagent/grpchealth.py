@@ -7,6 +7,7 @@ The two messages have one field each, so they are written and read here.
 from __future__ import annotations
 
 import asyncio
+from types import ModuleType
 from typing import Any, Final
 
 from holdfast.controllers.nodeagent import connections, httpgets
@@ -26,11 +27,7 @@ class LibraryMissing(Exception):
 
 async def check(host: str, port: int, service: str, seconds: float) -> None:
     """Ask once. Raises Unhealthy, LibraryMissing."""
-    try:
-        import grpc
-    except ImportError as error:
-        text = "probes of type grpc need the Python package grpcio: install holdfast[csi]"
-        raise LibraryMissing(text) from error
+    grpc = await asyncio.to_thread(_library)
     at = connections.joined(host, port)
     agent = f"kube-probe/{httpgets.VERSION}"
     options = [("grpc.primary_user_agent", agent), ("grpc.enable_http_proxy", 0)]
@@ -52,6 +49,15 @@ async def check(host: str, port: int, service: str, seconds: float) -> None:
     if status != SERVING:
         name = _STATUSES[status] if status < len(_STATUSES) else str(status)
         raise Unhealthy(f'service unhealthy (responded with "{name}")')
+
+
+def _library() -> ModuleType:
+    try:
+        import grpc
+    except ImportError as error:
+        text = "probes of type grpc need the Python package grpcio: install holdfast[csi]"
+        raise LibraryMissing(text) from error
+    return grpc
 
 
 def _told(code: Any, details: str, seconds: float) -> str:

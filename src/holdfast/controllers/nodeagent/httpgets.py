@@ -24,7 +24,9 @@ from holdfast.controllers.nodeagent.connections import ConnectionFailed
 from holdfast.controllers.nodeagent.containerspecs import Container, HttpGetAction
 
 VERSION = "1.32"
+# Bytes: of a body that are read, and of headers that are too many.
 MOST = 10 << 10
+MOST_HEADERS = 10 << 20
 REDIRECTS = 10
 _FOLLOWED = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
@@ -102,6 +104,9 @@ async def get(request: Request, seconds: float | None) -> Answer:
             text = f"{late}or context cancellation while reading body)"
             raise AnswerBroken(text) from error
         raise asking.failure(f"{late}exceeded while awaiting headers)") from error
+    except ValueError as error:
+        # A redirect to what is no URL.
+        raise asking.failure(f"failed to parse Location header: {error}") from error
     except ConnectionFailed as error:
         if asking.answering:
             raise AnswerBroken(str(error)) from error
@@ -153,7 +158,10 @@ class _Asking:
         """Everything that is sent."""
         parts = urlsplit(self._now.url)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        first = [("Host", self._now.host or parts.netloc), ("Connection", "close")]
+        first = [
+            ("Host", self._now.host or parts.netloc.rpartition("@")[2]),
+            ("Connection", "close"),
+        ]
         lines = [f"GET {quote(target, safe=_SAFE)} HTTP/1.1"]
         for name, value in (*first, *_without(self._now.headers, _OWN)):
             if not _NAME.fullmatch(name):
@@ -161,10 +169,11 @@ class _Asking:
             if _BAD_VALUE.search(value):
                 raise self.failure(f'net/http: invalid header field value for "{name}"')
             lines.append(f"{name}: {value.strip()}")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return "\r\n".join([*lines, "", ""]).encode(errors="replace")
 
     async def _read(self, reader: asyncio.StreamReader) -> Answer:
         told = _Told()
+        seen = 0
         while not told.complete and len(told.body) < MOST:
             data = await reader.read(1 << 14)
             if not data:
@@ -182,6 +191,10 @@ class _Asking:
                 broken = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"
                 raise self.failure(f'{broken} "{first}"') from error
             self.answering = told.begun
+            seen += len(data)
+            if seen > MOST_HEADERS and not told.begun:
+                text = f"net/http: server response headers exceeded {MOST_HEADERS} bytes; aborted"
+                raise self.failure(text)
         body = bytes(told.body[:MOST]).decode(errors="replace")
         return Answer(told.code, body, told.location)
 
