@@ -151,12 +151,12 @@ def node_of(pod: Object) -> str:
 
 
 def volumes_of(made: machine.Machine, pod: Object) -> Path:
-    return made.data_dir / "nodes" / node_of(pod) / "pods" / pod["metadata"]["uid"] / "volumes"
+    uid: str = pod["metadata"]["uid"]
+    return made.data_dir / "nodes" / node_of(pod) / "pods" / uid / "volumes"
 
 
 def mount_of(made: machine.Machine, pod: Object) -> Path:
-    found: Path = next(volumes_of(made, pod).glob("*/*/mount"))
-    return found
+    return next(volumes_of(made, pod).glob("*/*/mount"))
 
 
 def marked(made: machine.Machine, uid: str, app: str) -> Object:
