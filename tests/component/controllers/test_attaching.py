@@ -36,6 +36,8 @@ async def storage(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Storage]:
     await cluster.create(kinds.STORAGE_CLASS, "c", provisioner=DRIVER)
     await make_node(cluster, "node-2")
     await cluster.until(kinds.CSI_NODE, NODE, lambda o: DRIVER in str(o.get("spec")))
+    # Another component writes it than the one that writes the node's entry.
+    await cluster.until(kinds.CSI_DRIVER, DRIVER, lambda o: True)
     yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -73,6 +74,26 @@ async def test_volumes_wanted_nowhere_spread_also_at_one_time(fleet: Fleet) -> N
         *(fleet.backend.create_volume(request(f"v{number}")) for number in range(6))
     )
     assert sorted(map(place, made)) == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_room_that_another_program_takes_meanwhile_does_not_bend_the_spread(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = itertools.cycle([5 * GIB, 5 * GIB - 1, 5 * GIB + 1])
+
+    async def capacity(self: LocalBackend, parameters: object) -> protocol.Capacity:
+        return protocol.Capacity(9 * GIB, next(rooms))
+
+    # A disk that fills and empties just at a GiB cannot be had on demand.
+    monkeypatch.setattr(LocalBackend, "capacity", capacity)
+    made = [await fleet.backend.create_volume(request(f"v{number}")) for number in range(6)]
+    assert sorted(map(place, made)) == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_equal_requests_at_one_time_make_one_volume(fleet: Fleet) -> None:
+    made = await asyncio.gather(*(fleet.backend.create_volume(request("v")) for _ in range(4)))
+    assert len({place(volume) for volume in made}) == 1
+    assert sum((fleet.root / node / "v").exists() for node in NODES) == 1
 
 
 async def test_a_node_that_is_off_is_neither_chosen_nor_asked(fleet: Fleet) -> None:

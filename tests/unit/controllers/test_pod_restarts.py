@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.controllers.nodeagent import containerspecs, environment, probing, restarts, states
 from holdfast.controllers.nodeagent.containerspecs import Container, ExecAction, Probe, Spec
+from holdfast.controllers.nodeagent.questions import Result
 
 NOW = datetime.datetime(2026, 11, 21, 8, 0, tzinfo=datetime.UTC)
 SECOND = datetime.timedelta(seconds=1)
@@ -62,25 +63,26 @@ def watch(results: list[int], **probes: Probe) -> tuple[probing.Watch, list[str]
     told: list[str] = []
     done = asyncio.Event()
 
-    async def run(command: list[str], seconds: float) -> tuple[int, str]:
+    async def ask(probe: Probe) -> Result:
         code = results.pop(0)
         if not results:
             asyncio.get_running_loop().call_soon(done.set)
-        return code, f"{command[0]} said so"
+        return Result("failure" if code else "success", "look said so")
 
     def kill(kind: str) -> None:
         told.append(f"kill by {kind}")
         done.set()
 
-    def failed(kind: str, output: str) -> None:
-        told.append(f"{kind} failed: {output}")
+    def tell(kind: str, result: Result) -> None:
+        told.append(f"{kind} failed: {result.output}")
 
-    made = probing.Watch(probes, done, run, failed, kill, lambda: told.append("changed"))
+    made = probing.Watch(probes, done, ask, tell, kill, lambda: told.append("changed"))
     return made, told
 
 
-def exec_probe(**fields: int) -> Probe:
-    return Probe(exec=ExecAction(command=["look"]), period_seconds=0, **fields)
+def exec_probe(failures: int = 3) -> Probe:
+    look = ExecAction(command=["look"])
+    return Probe(exec=look, period_seconds=0, failure_threshold=failures)
 
 
 async def test_a_container_is_not_ready_before_its_probe_says_so() -> None:
@@ -91,14 +93,43 @@ async def test_a_container_is_not_ready_before_its_probe_says_so() -> None:
 
 
 async def test_the_startup_probe_goes_first_and_a_dead_container_is_killed() -> None:
-    made, told = watch([0, 1, 0], Startup=exec_probe(), Liveness=exec_probe(failure_threshold=1))
+    made, told = watch([0, 1, 0], Startup=exec_probe(), Liveness=exec_probe(failures=1))
     assert (made.verdict.started, made.verdict.ready) == (False, False)
     await asyncio.wait_for(made.probe(), 10)
     assert told == ["changed", "Liveness failed: look said so", "kill by Liveness"]
     assert made.verdict.started and made.verdict.ready
 
 
-def test_probes_of_sleepers_and_of_other_types_are_not_carried_out() -> None:
+async def test_what_could_not_be_asked_is_told_and_does_not_count() -> None:
+    told: list[str] = []
+    done = asyncio.Event()
+    asked = 0
+
+    async def ask(probe: Probe) -> Result:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            asyncio.get_running_loop().call_soon(done.set)
+            return Result("success")
+        return Result("unknown", "port web not found")
+
+    def tell(kind: str, result: Result) -> None:
+        told.append(f"{kind} {result.answer}")
+
+    probes = {"Liveness": exec_probe(failures=1)}
+    made = probing.Watch(probes, done, ask, tell, told.append, lambda: None)
+    await asyncio.wait_for(made.probe(), 10)
+    assert told == ["Liveness unknown"], "told once in three tries, and nothing is killed"
+
+
+async def test_only_readiness_is_asked_while_a_container_is_being_ended() -> None:
+    made, told = watch([1, 1], Readiness=exec_probe(), Liveness=exec_probe(failures=1))
+    made.stopping = lambda: True
+    await asyncio.wait_for(made.probe(), 10)
+    assert told == ["Readiness failed: look said so"] * 2
+
+
+def test_probes_of_sleepers_and_those_that_ask_nothing_are_not_carried_out() -> None:
     container = Container(liveness_probe=exec_probe(), readiness_probe=Probe())
     assert list(probing.of(container, sleeps=False)) == ["Liveness"]
     assert probing.of(container, sleeps=True) == {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -40,8 +39,8 @@ class LocalFleet:
     def __init__(self, members: Mapping[str, LocalBackend], refusal: Callable[[str], str]) -> None:
         self._members = dict(members)
         self._refusal = refusal
-        # Volumes being made on each node, so that requests at one time spread.
-        self._begun: Counter[str] = Counter()
+        # Volumes being made, with their nodes, so that requests at one time spread.
+        self._begun: dict[object, tuple[str, str]] = {}
         self._choosing = asyncio.Lock()
 
     async def close(self) -> None:
@@ -50,17 +49,18 @@ class LocalFleet:
 
     async def create_volume(self, request: VolumeRequest) -> Volume:
         """Make the volume, or return the one an equal request made, wherever it lies."""
-        node = await self._holder(request.name)
+        ticket = object()
         async with self._choosing:
-            # One at a time, so that each choice sees the ones before.
+            # One at a time, so that each choice sees the ones before, those of repeats too.
+            node = self._maker(request.name) or await self._holder(request.name)
             node = node or await self._choose(request)
-            self._begun[node] += 1
+            self._begun[ticket] = (node, request.name)
         try:
             topology = {**(request.topology or {}), TOPOLOGY_HOST: node}
             chosen = dataclasses.replace(request, topology=topology)
             return await self._reach(node).create_volume(chosen)
         finally:
-            self._begun[node] -= 1
+            del self._begun[ticket]
 
     async def find_volume(self, request: VolumeRequest) -> Volume | None:
         """Return what was made for the request on whichever node."""
@@ -170,14 +170,22 @@ class LocalFleet:
         usable = [name for name in self._members if not self._refusal(name)]
         if not usable:
             raise errors.Unavailable("no node can be reached", "local volumes", "start a node")
-        ranks: list[tuple[int, int, int]] = []
-        for place, name in enumerate(usable):
-            member = self._members[name]
-            room = await member.capacity(request.parameters)
-            count = len((await member.list_volumes()).volumes) + self._begun[name]
-            # Rooms that differ by less than a request's size count as equal.
-            ranks.append((-(room.available // max(request.size, 1 << 30)), count, place))
-        return usable[min(ranks)[2]]
+        rooms: dict[str, int] = {}
+        counts: dict[str, int] = {}
+        for name in usable:
+            # Before they are listed: one that is finished in between counts once in any case.
+            begun = {volume for node, volume in self._begun.values() if node == name}
+            listed = (await self._members[name].list_volumes()).volumes
+            counts[name] = len(begun | {each.id for each in listed})
+            rooms[name] = (await self._members[name].capacity(request.parameters)).available
+        # Rooms that differ by less than a request's size count as equal.
+        enough = max(rooms.values()) - max(request.size, 1 << 30)
+        roomy = [name for name in usable if rooms[name] > enough]
+        return min(roomy, key=lambda name: counts[name])
+
+    def _maker(self, name: str) -> str | None:
+        """The node on which a volume of this name is being made."""
+        return next((node for node, volume in self._begun.values() if volume == name), None)
 
     async def _source_node(self, source: VolumeSource | None) -> str | None:
         if source is None:

@@ -36,10 +36,40 @@ class ExecAction(View, frozen=True):
     command: list[str] = []
 
 
+class HttpHeader(View, frozen=True):
+    name: str = ""
+    value: str = ""
+
+
+class HttpGetAction(View, frozen=True):
+    path: str = "/"
+    port: int | str = 0
+    host: str = ""
+    scheme: str = ""
+    http_headers: list[HttpHeader] = []
+
+
+class TcpSocketAction(View, frozen=True):
+    port: int | str = 0
+    host: str = ""
+
+
+class GrpcAction(View, frozen=True):
+    port: int = 0
+    service: str | None = None
+
+
+class SleepAction(View, frozen=True):
+    seconds: int = 0
+
+
 class Probe(View, frozen=True):
-    """A probe; only those of type exec are carried out. Times in seconds."""
+    """A probe; at most one kind of action is there. Times in seconds."""
 
     exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    grpc: GrpcAction | None = None
     initial_delay_seconds: int = 0
     timeout_seconds: int = 1
     period_seconds: int = 10
@@ -47,10 +77,19 @@ class Probe(View, frozen=True):
     failure_threshold: int = 3
     termination_grace_period_seconds: int | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether it says what to do."""
+        return any((self.exec, self.http_get, self.tcp_socket, self.grpc))
+
 
 class Hook(View, frozen=True):
+    """What is done after a start or before a stop; a TCP connection never could be."""
+
     exec: ExecAction | None = None
-    sleep: Fields | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    sleep: SleepAction | None = None
 
 
 class Lifecycle(View, frozen=True):
@@ -72,12 +111,18 @@ class Security(View, frozen=True):
     capabilities: Capabilities = Capabilities()
 
 
+class ContainerPort(View, frozen=True):
+    name: str = ""
+    container_port: int = 0
+
+
 class Container(View, frozen=True):
     name: str = ""
     image: str = ""
     command: list[str] = []
     args: list[str] = []
     working_dir: str = ""
+    ports: list[ContainerPort] = []
     env: list[EnvVar] = []
     env_from: list[EnvSource] = []
     resources: views.Resources = views.Resources()

@@ -1,8 +1,8 @@
-"""Probes of type exec: is a container started, alive, ready?
+"""Probes: is a container started, alive, ready?
 
 Each running attempt whose container has probes is watched by one task per probe. The
-startup probe goes first; the others begin when it has succeeded. Probes of other types
-are not carried out, nor are those of containers that only sleep: they count as passed.
+startup probe goes first; the others begin when it has succeeded. Probes of containers that
+only sleep are not carried out: they count as passed. What a probe asks is in `questions`.
 
 The invariant: a verdict belongs to one attempt and goes with it.
 """
@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from holdfast.controllers.nodeagent.containerspecs import Container, Probe
+from holdfast.controllers.nodeagent.questions import Result
 
-Outcome = tuple[int, str]
-Run = Callable[[list[str], float], Awaitable[Outcome]]
+Ask = Callable[[Probe], Awaitable[Result]]
+# How often a probe that could not ask tries again before it says so.
+TRIES = 3
 
 
 @dataclass(slots=True)
@@ -56,25 +58,25 @@ def of(container: Container, *, sleeps: bool) -> dict[str, Probe]:
     }
     if sleeps:
         return {}
-    return {
-        kind: probe for kind, probe in named.items() if probe is not None and probe.exec is not None
-    }
+    return {kind: probe for kind, probe in named.items() if probe is not None and probe.asks}
 
 
 @dataclass(slots=True)
 class Watch:
     """The probes of one attempt at work.
 
-    `run` carries a command out; `failed` is told of each failure (kind, output) and `kill`
-    when a container is to be restarted (kind); `changed` when the verdict is another.
+    `ask` carries a probe out once; `tell` is told of each result that is no success (kind,
+    result), `kill` when a container is to be restarted (kind), `changed` when the verdict is
+    another. While `stopping` says that the container is being ended, only readiness is asked.
     """
 
     probes: dict[str, Probe]
     done: asyncio.Event
-    run: Run
-    failed: Callable[[str, str], None]
+    ask: Ask
+    tell: Callable[[str, Result], None]
     kill: Callable[[str], None]
     changed: Callable[[], None]
+    stopping: Callable[[], bool] = lambda: False
     verdict: Verdict = field(default_factory=Verdict)
 
     def __post_init__(self) -> None:
@@ -119,16 +121,26 @@ class Watch:
                 self.changed()
 
     async def _results(self, kind: str, probe: Probe) -> AsyncIterator[bool]:
-        assert probe.exec is not None
         pause = probe.initial_delay_seconds
         while not await self._over(pause):
-            code, output = await self.run(probe.exec.command, max(1, probe.timeout_seconds))
-            if self.done.is_set():
+            if kind in _ENDING and self.stopping():
                 return
-            if code != 0:
-                self.failed(kind, output)
-            yield code == 0
+            result = await self._asked(probe)
+            if self.done.is_set() or (kind in _ENDING and self.stopping()):
+                return
+            if result.answer != "success":
+                self.tell(kind, result)
+            if result.answer != "unknown":
+                yield result.success
             pause = max(1, probe.period_seconds)
+
+    async def _asked(self, probe: Probe) -> Result:
+        result = await self.ask(probe)
+        for _ in range(TRIES - 1):
+            if result.answer != "unknown":
+                break
+            result = await self.ask(probe)
+        return result
 
     async def _over(self, seconds: float) -> bool:
         """Wait so long, or until the attempt is over; whether it is."""
@@ -143,3 +155,5 @@ class Watch:
 
 
 _GATES = frozenset({"Startup", "Readiness"})
+# Those whose failure ends the container.
+_ENDING = frozenset({"Startup", "Liveness"})

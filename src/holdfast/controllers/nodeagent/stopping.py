@@ -36,6 +36,10 @@ class Stopping:
         """Give the group that owns the tasks."""
         self._group = group
 
+    def is_stopping(self, attempt: Attempt) -> bool:
+        """Whether a container is being ended."""
+        return attempt in self._tasks
+
     def stop(self, attempt: Attempt, pod: Mapping[str, Any] | None) -> None:
         """Stop a container of a pod that is deleted; at once when the pod is gone."""
         if pod is None:
@@ -88,7 +92,7 @@ class Stopping:
             if left > 0 or container is not None:
                 await self._containers.signal(attempt, signal.SIGTERM)
                 least = LEAST if container is not None and container.lifecycle.pre_stop else 0.0
-                if await _ends_within(attempt, max(left, least)):
+                if await hooks.ends_within(attempt, max(left, least)):
                     return
             await self._containers.signal(attempt, signal.SIGKILL)
             await attempt.done.wait()
@@ -107,19 +111,17 @@ class Stopping:
         left = deadline - asyncio.get_running_loop().time()
         if hook is None or left <= 0 or attempt.about.sleeps:
             return
-        if hook.sleep is not None:
-            await _ends_within(attempt, min(left, float(hook.sleep.get("seconds", 0))))
-        elif hook.exec is not None:
-            code, output = await hooks.run(self._containers, attempt, hook.exec.command, left)
-            if code != 0 and pod is not None:
-                text = f"PreStopHook failed: {output}"
+        assert container is not None
+
+        def fell_back(text: str) -> None:
+            if pod is not None:
+                self._recorder.event(dict(pod), "Warning", "LifecycleHTTPFallback", text)
+
+        try:
+            await hooks.carry_out(self._containers, attempt, container, hook, left, fell_back)
+        except hooks.HookFailed as error:
+            extra = {"container": attempt.name, "pod": attempt.owner, "error": str(error)}
+            log.warning("preStop hook failed", extra=extra)
+            if pod is not None:
+                text = "PreStopHook failed"
                 self._recorder.event(dict(pod), "Warning", "FailedPreStopHook", text)
-
-
-async def _ends_within(attempt: Attempt, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await attempt.done.wait()
-    except TimeoutError:
-        return False
-    return True
