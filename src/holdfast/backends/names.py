@@ -15,15 +15,32 @@ from holdfast.backends import errors, secretrefs
 from holdfast.backends.protocol import Volume, VolumeHandle, VolumeRequest
 from holdfast.backends.secretrefs import ClaimIdentity, SecretRef, SecretRefs
 
+# Namespace and name of an object.
+Where = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a PersistentVolume's source is written from. `provisioner` is the class's."""
+    """What a PersistentVolume is written from. `provisioner` is the class's."""
 
     volume: Volume
     request: VolumeRequest
     provisioner: str
     secrets: SecretRefs = field(default_factory=SecretRefs)
+    claim: ClaimIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Endpoints that a volume's source names, and a Service that keeps them: to be made with it.
+
+    They list the addresses in `Volume.context["hosts"]`, with the port GlusterFS's plug-in wrote.
+    """
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    port: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,9 @@ class Provisioner:
     """A name a class may give.
 
     `implied` are parameters that follow from the name. `source` writes the PersistentVolume's
-    source on the embedded API; `secrets` reads the class's references to secrets.
+    source on the embedded API; `secrets` reads the class's references to secrets. `annotations`
+    are the volume's besides the usual ones; `companions` reads from its spec which Endpoints have
+    to be there with it.
     """
 
     name: str
@@ -39,6 +58,8 @@ class Provisioner:
     source: Callable[[Made], dict[str, Any]]
     implied: Mapping[str, str] = field(default_factory=dict)
     secrets: Callable[[Mapping[str, str], ClaimIdentity], SecretRefs] = secretrefs.of_class
+    annotations: Callable[[Made], Mapping[str, str]] = lambda made: {}
+    companions: Callable[[Mapping[str, Any]], Endpoints | None] = lambda spec: None
 
     def parameters(self, given: Mapping[str, str] | None) -> dict[str, str]:
         """Return what the backend is told of the class's parameters, with the implied ones.
@@ -63,12 +84,15 @@ class Source:
     `read` makes the handle from the volume's spec and annotations. `secret` reads the source's
     reference to a node secret, given the namespace to use when it names none. `driver` is the
     CSI driver under whose name the volume is attached, empty when it needs no attaching.
+    `endpoints` reads namespace and name of the Endpoints whose addresses the node side has to be
+    told as `context["hosts"]`, given the namespace to use when the source names none.
     """
 
     backend: str
     read: Callable[[Mapping[str, Any], Mapping[str, str] | None], VolumeHandle | None]
     secret: Callable[[Mapping[str, Any], str], SecretRef | None] = lambda source, namespace: None
     driver: str = ""
+    endpoints: Callable[[Mapping[str, Any], str], Where | None] = lambda source, namespace: None
 
 
 def csi_source(made: Made) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class VolumeRequest:
     """A volume to be made.
 
     `name` is a function of the claim, so that a repeat finds the same volume.
-    `topology` holds the segments of the node that was chosen, if one was.
+    `topology` holds the segments of the node that was chosen, if one was. `owner` is
+    "namespace/claim" where it is known, for names that people read; it identifies nothing.
     """
 
     name: str
@@ -58,6 +59,7 @@ class VolumeRequest:
     source: VolumeSource | None = None
     topology: Mapping[str, str] | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +439,16 @@ class NodeSide(Protocol):
 
     async def disconnect(self, volume: VolumeHandle) -> None:
         """Undo connect. A volume that is not connected is a success."""
+        ...
+
+
+@runtime_checkable
+class Mounter(Protocol):
+    """A node side that mounts file systems itself; these are not uses of a volume."""
+
+    @property
+    def mounts_below(self) -> Path:
+        """The directory below which all of its mounts are."""
         ...
 
 

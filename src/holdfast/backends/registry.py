@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.backends.cinder import legacy as cinder_legacy
+from holdfast.backends.gluster import legacy as gluster_legacy
 from holdfast.backends.local import legacy as local_legacy
 from holdfast.backends.names import Provisioner, Source, csi_handle, csi_source
 from holdfast.backends.protocol import Backend, NodeSide, VolumeHandle
@@ -71,15 +72,29 @@ def _open_vsphere_node(instances: Instances, directory: Path) -> NodeSide:
     return node_side.node_side(instances, directory)
 
 
+def _open_gluster(instances: Instances, directory: Path) -> Backend:
+    from holdfast.backends.gluster.backend import GlusterBackend
+
+    return GlusterBackend(instances, directory)
+
+
+def _open_gluster_node(instances: Instances, directory: Path) -> NodeSide:
+    from holdfast.backends.gluster.node_side import GlusterNodeSide
+
+    return GlusterNodeSide(directory)
+
+
 # Backends of storage systems on the network; the local backend is opened for each node.
 BACKENDS: Mapping[str, Callable[[Instances, Path], Backend]] = {
     "cinder": _open_cinder,
+    "gluster": _open_gluster,
     "rbd": _open_rbd,
     "vsphere": _open_vsphere,
 }
 
 NODE_SIDES: Mapping[str, Callable[[Instances, Path], NodeSide]] = {
     "cinder": _open_cinder_node,
+    "gluster": _open_gluster_node,
     "local": _open_local_node,
     "rbd": _open_rbd_node,
     "vsphere": _open_vsphere_node,
@@ -97,6 +112,7 @@ PROVISIONERS: Mapping[str, Provisioner] = {
         ),
         *rbd_legacy.PROVISIONERS,
         *cinder_legacy.PROVISIONERS,
+        *gluster_legacy.PROVISIONERS,
         Provisioner(vsphere_legacy.PROVISIONER, "vsphere", vsphere_legacy.pv_source),
         Provisioner(vsphere_legacy.DRIVER, "vsphere", csi_source, {"disk": "fcd"}),
     )
@@ -106,6 +122,7 @@ PROVISIONERS: Mapping[str, Provisioner] = {
 DRIVERS: Mapping[str, str] = {
     cinder_legacy.DRIVER: "cinder",
     cinder_legacy.NATIVE: "cinder",
+    gluster_legacy.DRIVER: "gluster",
     local_legacy.PROVISIONER: "local",
     rbd_legacy.DRIVER: "rbd",
     rbd_legacy.CSI_DRIVER: "rbd",
@@ -121,6 +138,7 @@ SOURCES: Mapping[str, Source] = {
     "cinder": cinder_legacy.SOURCE,
     "local": Source("local", local_legacy.handle_of),
     "hostPath": Source("local", local_legacy.handle_of),
+    "glusterfs": gluster_legacy.SOURCE,
     "rbd": rbd_legacy.SOURCE,
     vsphere_legacy.SOURCE: Source(
         "vsphere", vsphere_legacy.handle_of, driver=vsphere_legacy.DRIVER
@@ -160,6 +178,13 @@ def driver_of(spec: Mapping[str, Any]) -> str:
     if "csi" in spec:
         return str(spec["csi"].get("driver", ""))
     return next((source.driver for key, source in SOURCES.items() if key in spec), "")
+
+
+def endpoints_of(spec: Mapping[str, Any], namespace: str) -> tuple[str, str] | None:
+    """Return namespace and name of the Endpoints a volume is reached through; None for none."""
+    return next(
+        (entry.endpoints(spec, namespace) for key, entry in SOURCES.items() if key in spec), None
+    )
 
 
 def node_secret(spec: Mapping[str, Any], namespace: str) -> SecretRef | None:

@@ -12,9 +12,11 @@ import shutil
 PACKAGES = {
     "btrfs": "btrfs-progs",
     "e2fsck": "e2fsprogs",
+    "gluster": "glusterfs-cli",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "mount.glusterfs": "glusterfs-client",
     "resize2fs": "e2fsprogs",
     "xfs_growfs": "xfsprogs",
 }
