@@ -10,7 +10,7 @@ come with every call and are handed to the backend as they are.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf import wrappers_pb2
 
@@ -85,6 +85,7 @@ class Controller(Snapshots):
             mode=wish.mode,
             source=self._source(request.volume_content_source),
             secrets=dict(request.secrets),
+            owner=_owner(request.parameters),
         )
 
         async def work(operation: Operation) -> Volume:
@@ -263,7 +264,7 @@ class Controller(Snapshots):
         raise full
 
     def _class_parameters(self, given: dict[str, str], wish: capability.Wish) -> dict[str, str]:
-        # What external-provisioner adds on request; of no concern to a backend.
+        # What external-provisioner adds on request; only `owner` tells a backend of it.
         for key in ("pvc/name", "pvc/namespace", "pv/name"):
             given.pop(f"csi.storage.k8s.io/{key}", None)
         found = self._parameters(given)
@@ -327,6 +328,12 @@ def capabilities_of(backend: Backend) -> list[csi_pb2.ControllerServiceCapabilit
     if isinstance(backend, Expander):
         found.append(_Type.EXPAND_VOLUME)
     return found
+
+
+def _owner(parameters: Mapping[str, str]) -> str:
+    """Return "namespace/claim" when external-provisioner was asked to tell (extra metadata)."""
+    words = [parameters.get(f"csi.storage.k8s.io/pvc/{key}", "") for key in ("namespace", "name")]
+    return "/".join(words) if all(words) else ""
 
 
 def _at(asked: VolumeRequest, place: dict[str, str]) -> VolumeRequest:

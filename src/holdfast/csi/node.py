@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from holdfast.backends import blockdevices, errors, mountinfo
-from holdfast.backends.protocol import Connected, NodeInfo, NodeSide, VolumeHandle
+from holdfast.backends.protocol import Connected, Mounter, NodeInfo, NodeSide, VolumeHandle
 from holdfast.csi import capability, requests, staging
 from holdfast.csi.operations import Operation, Operations
 from holdfast.csi.wire import csi_pb2
@@ -120,6 +120,9 @@ class Node:
         await self._operations.run(volume_id, request, work)
         return csi_pb2.NodeUnstageVolumeResponse()
 
+    def _own_mounts(self) -> Path | None:
+        return self._side.mounts_below if isinstance(self._side, Mounter) else None
+
     async def node_publish_volume(
         self, request: csi_pb2.NodePublishVolumeRequest
     ) -> csi_pb2.NodePublishVolumeResponse:
@@ -140,7 +143,7 @@ class Node:
 
         async def work(operation: Operation) -> None:
             operation.stage = f"mounting it at {target}"
-            _check_target(directory, target, read_only, wish)
+            _check_target(directory, target, read_only, wish, self._own_mounts())
             await self._volumes.publish(
                 staging.place(directory),
                 target,
@@ -273,9 +276,11 @@ class _Watched:
         await self._side.disconnect(volume)
 
 
-def _check_target(directory: Path, target: Path, read_only: bool, wish: capability.Wish) -> None:
+def _check_target(
+    directory: Path, target: Path, read_only: bool, wish: capability.Wish, own: Path | None
+) -> None:
     """Refuse a second place for a volume that may have one, and a change of readOnly."""
-    if wish.single_writer and (others := staging.others(directory, target)):
+    if wish.single_writer and (others := staging.others(directory, target, own)):
         raise errors.Conflict(
             f"the volume is published at {', '.join(others)}",
             str(target),

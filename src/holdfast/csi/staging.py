@@ -87,10 +87,15 @@ def find(volume_id: str, published: Path) -> Path | None:
     return None
 
 
-def others(staging: Path, target: Path) -> list[str]:
-    """Return where else than at `target` the staged volume is published."""
+def others(staging: Path, target: Path, own: Path | None = None) -> list[str]:
+    """Return where else than at `target` the staged volume is published.
+
+    Mounts below `own` are those of the node side itself.
+    """
     here = place(staging)
     points = [m.point for m in _same_content(here)]
+    if own is not None:
+        points = [point for point in points if not Path(point).is_relative_to(own)]
     return [point for point in points if point not in (str(here), str(target))]
 
 

@@ -111,6 +111,18 @@ def is_mounted(path: Path) -> bool:
     return bool(mountinfo.at(path))
 
 
+def is_dead(path: Path) -> bool:
+    """Return whether a mount is there whose client in user space has ended (FUSE). May block."""
+    found = mountinfo.at(path)
+    if not found or not found[-1].fs_type.startswith("fuse"):
+        return False
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
 def mount(source: Path, target: Path, fs_type: str, options: Sequence[str] = ()) -> None:
     """Mount the device `source`; `target` is an existing directory with nothing mounted."""
     flags, data = parse_options(options)

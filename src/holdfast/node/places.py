@@ -22,10 +22,10 @@ FILE_MODE = 0o600
 
 
 def occupied(place: Path) -> bool:
-    """Return whether a volume is there: a mount, or a link that leads somewhere."""
-    if place.is_symlink():
-        return place.exists()
-    return bool(mountinfo.at(place))
+    """Return whether a volume is there: a mount that is alive, or a link that leads somewhere."""
+    if mountinfo.at(place):
+        return not mounts.is_dead(place)
+    return place.is_symlink() and place.exists()
 
 
 def make_directory(place: Path) -> None:
@@ -41,6 +41,9 @@ def bind_onto(
         found = source.stat()
     except OSError as error:
         raise errors.NotFound(f"cannot be found ({error.strerror})", str(source)) from error
+    if mounts.is_dead(place):
+        # Its source was mounted anew after its client had died; this still shows the old one.
+        mounts.unmount(place, lazy=True)
     if not mountinfo.at(place):
         _make(place, directory=stat.S_ISDIR(found.st_mode))
     mounts.bind(source, place, read_only=read_only, options=options)
@@ -70,6 +73,9 @@ def clear(place: Path, lazy: bool = False) -> None:
 
     Raises errors.Conflict when a mount is busy, or when files lie underneath.
     """
+    if mounts.is_dead(place):
+        # Nothing can be asked of it, not even what it is; nobody can use it either.
+        mounts.unmount(place, lazy=True)
     if place.is_symlink():
         place.unlink(missing_ok=True)
         return

@@ -22,6 +22,7 @@ from holdfast.backends.protocol import Attacher, Backend, NodeObserver, NodeSide
 from holdfast.controllers import (
     attaching,
     binding,
+    endpoints,
     ephemeral,
     eviction,
     expanding,
@@ -222,6 +223,7 @@ def _advanced(
     attach_events = Recorder(client, attaching.COMPONENT)
     ephemeral_events = Recorder(client, ephemeral.COMPONENT)
     garbage_events = Recorder(client, garbage.COMPONENT)
+    endpoints_events = Recorder(client, endpoints.COMPONENT)
     expander = expanding.ExpandController(
         client, informers, expand_events, by_provisioner, provisioners
     )
@@ -231,7 +233,9 @@ def _advanced(
         attach_events.run,
         ephemeral_events.run,
         garbage_events.run,
+        endpoints_events.run,
         expander.run,
+        endpoints.VolumeEndpoints(client, informers, endpoints_events, provisioners).run,
         provisioning.CloneProtection(client, informers).run,
         snapshots.SnapshotController(client, informers, snapshot_events, provisioners).run,
         snapshots.ContentController(client, informers, by_provisioner, provisioners).run,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from holdfast.controllers.nodeagent import (
     attaching,
     drivers,
     evicting,
+    groups,
     growing,
     mounting,
     resolving,
@@ -203,9 +204,17 @@ class NodeAgent:
         if self._obstacle:
             return await self._pretend_to_run(uid, obj, pod)
         paths = {entry.name: self._volumes.path(uid, entry.name) for entry in pod.spec.volumes}
-        progress = await self._run.reconcile(obj, paths)
+        gids = groups.of_volumes(self._claimed(pod))
+        progress = await self._run.reconcile(groups.joined(obj, gids), paths)
         await self._write(obj, status.of(obj, self._registration.address, progress))
         return Done if progress.wait is None else After(progress.wait)
+
+    def _claimed(self, pod: views.Pod) -> Iterator[dict[str, Any] | None]:
+        """The volumes behind the pod's claims."""
+        claims, volumes = self._informers.of(kinds.CLAIM), self._informers.of(kinds.VOLUME)
+        for _, name in views.claims_of(pod):
+            claim = claims.get(name, pod.metadata.namespace)
+            yield volumes.get(claim["spec"].get("volumeName") or "") if claim is not None else None
 
     async def _pretend_to_run(self, uid: str, obj: dict[str, Any], pod: views.Pod) -> Outcome:
         """Say that all containers run but those whose subPath cannot be had."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.api import kinds, quantity, views
+from holdfast.api import errors, kinds, quantity, views
 from holdfast.backends import protocol, registry
 from holdfast.backends.local import legacy
 from holdfast.backends.secretrefs import SecretRef
@@ -96,6 +96,8 @@ class BackendOrder(Order):
     context: Mapping[str, str] = field(default_factory=dict)
     exclusive: bool = False
     secret: SecretRef | None = None
+    # Namespace and name of the Endpoints that say where it is served.
+    endpoints: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,14 +133,14 @@ class Resolver:
         """Return the order for one entry; raises Unmountable."""
         group = pod.spec.security_context.fs_group
         if entry.persistent_volume_claim is not None or entry.ephemeral is not None:
-            return self._persistent(pod, entry)
+            return await self._addressed(self._persistent(pod, entry))
         if entry.empty_dir is not None:
             return _empty_dir(entry.name, entry.empty_dir, group)
         if entry.host_path is not None:
             return self._host_path(entry.name, entry.host_path)
         source, fields = _written(obj, entry.name)
         if source in registry.SOURCES:
-            return self._inline(pod, entry.name, source, fields)
+            return await self._addressed(self._inline(pod, entry.name, source, fields))
         try:
             files = await content.of_entry(self._client, obj, entry)
         except content.ContentError as error:
@@ -151,7 +153,27 @@ class Resolver:
             entry.name, plugin, entry.name, entry.name, group=group, files=files, secret=secret
         )
 
-    def _persistent(self, pod: views.Pod, entry: views.PodVolume) -> Order:
+    async def _addressed(self, order: BackendOrder) -> BackendOrder:
+        """Add the servers' addresses, as the Endpoints have them now."""
+        if order.endpoints is None:
+            return order
+        namespace, name = order.endpoints
+        where = f'endpoints "{namespace}/{name}"'
+        try:
+            found = await self._client.get(kinds.ENDPOINTS, name, namespace)
+        except errors.NotFound as error:
+            raise Unmountable(
+                f"{where} not found: they list the servers of the volume", order.title
+            ) from error
+        subsets = found.get("subsets") or ()
+        hosts = [a["ip"] for subset in subsets for a in subset.get("addresses") or ()]
+        if not hosts:
+            raise Unmountable(f"{where} have no address of a server", order.title)
+        context = {**order.handle.context, "hosts": ",".join(hosts)}
+        context["endpoints"] = f"{namespace}/{name}"
+        return dataclasses.replace(order, handle=dataclasses.replace(order.handle, context=context))
+
+    def _persistent(self, pod: views.Pod, entry: views.PodVolume) -> BackendOrder:
         claim = self._claim(pod, entry)
         obj = self._volumes.get(claim.spec.volume_name)
         if obj is None:
@@ -191,7 +213,7 @@ class Resolver:
         entry: views.PodVolume,
         volume: views.Volume,
         obj: Mapping[str, Any],
-    ) -> Order:
+    ) -> BackendOrder:
         name, (source, fields) = volume.metadata.name, volume.spec.source()
         claim_source = entry.persistent_volume_claim
         read_only = claim_source is not None and claim_source.read_only
@@ -219,6 +241,7 @@ class Resolver:
             driver=registry.driver_of(obj["spec"]),
             secret=registry.node_secret(obj["spec"], pod.metadata.namespace),
             exclusive=volume.spec.access_modes == ["ReadWriteOncePod"],
+            endpoints=registry.endpoints_of(obj["spec"], pod.metadata.namespace),
         )
 
     def _host_path(self, name: str, source: Mapping[str, Any]) -> Order:
@@ -227,7 +250,9 @@ class Resolver:
         assert handle is not None
         return BackendOrder(name, HOST_PATH, name, name, handle=handle, inline=True)
 
-    def _inline(self, pod: views.Pod, entry: str, source: str, fields: Mapping[str, Any]) -> Order:
+    def _inline(
+        self, pod: views.Pod, entry: str, source: str, fields: Mapping[str, Any]
+    ) -> BackendOrder:
         """Order a storage system's volume that the pod itself names, without a claim."""
         spec = {source: fields}
         found = registry.handle_of(spec)
@@ -236,7 +261,9 @@ class Resolver:
         side, handle = found
         self._require(side, entry)
         # Pods that name the same volume share it on the node.
-        digest = hashlib.sha256(handle.id.encode()).hexdigest()[:20]
+        endpoints = registry.endpoints_of(spec, pod.metadata.namespace)
+        named = "/".join((handle.id, *(endpoints or ())))
+        digest = hashlib.sha256(named.encode()).hexdigest()[:20]
         return BackendOrder(
             entry,
             _plugin(source),
@@ -250,6 +277,7 @@ class Resolver:
             handle=handle,
             driver=registry.driver_of(spec),
             secret=registry.node_secret(spec, pod.metadata.namespace),
+            endpoints=endpoints,
         )
 
     def _require(self, side: str, name: str) -> None:

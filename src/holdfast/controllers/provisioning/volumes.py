@@ -25,9 +25,12 @@ def name_of(claim: views.Claim) -> str:
 
 def secrets_of(claim: views.Claim, storage_class: views.StorageClass, served: Served) -> SecretRefs:
     """Where the class says that the secrets are; raises `backends.errors.Invalid`."""
+    return served.name.secrets(storage_class.parameters or {}, _identity(claim))
+
+
+def _identity(claim: views.Claim) -> ClaimIdentity:
     meta = claim.metadata
-    identity = ClaimIdentity(meta.namespace, meta.name, name_of(claim), meta.annotations)
-    return served.name.secrets(storage_class.parameters or {}, identity)
+    return ClaimIdentity(meta.namespace, meta.name, name_of(claim), meta.annotations)
 
 
 def request_of(
@@ -48,6 +51,7 @@ def request_of(
         source=source,
         topology=topology,
         secrets=secrets,
+        owner=f"{claim.metadata.namespace}/{claim.metadata.name}",
     )
 
 
@@ -62,8 +66,10 @@ def object_of(
     provisioner = served.maker
     policy = storage_class.reclaim_policy
     refs = secrets_of(claim, storage_class, served)
+    made = Made(volume, request, provisioner, refs, _identity(claim))
     annotations = {
         views.PROVISIONED_BY: provisioner,
+        **served.name.annotations(made),
         **secrets.deletion_annotations(refs.provision),
     }
     if served.driver != provisioner:
@@ -75,7 +81,7 @@ def object_of(
         finalizers.append(reclaiming.FINALIZER if served.in_tree else reclaiming.EXTERNAL_FINALIZER)
     spec: Object = {
         "capacity": {"storage": quantity.Quantity.of_bytes(volume.size).canonical()},
-        **served.name.source(Made(volume, request, provisioner, refs)),
+        **served.name.source(made),
         "accessModes": list(claim.spec.access_modes),
         "claimRef": {
             "apiVersion": "v1",
