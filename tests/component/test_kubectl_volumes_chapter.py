@@ -215,10 +215,10 @@ def test_a_selector_gets_no_dynamic_volume_but_finds_a_labelled_one(
         ("gce", "kubernetes.io/gce-pd", "ExternalProvisioning", "'pd.csi.storage.gke.io'"),
         ("gold-copy", "kubernetes.io/cinder", "ExternalProvisioning", "'cinder.csi.openstack.org'"),
         (
-            "gluster",
-            "kubernetes.io/glusterfs",
+            "scaleio",
+            "kubernetes.io/scaleio",
             "ProvisioningFailed",
-            "no volume plugin matched name: kubernetes.io/glusterfs",
+            "no volume plugin matched name: kubernetes.io/scaleio",
         ),
         ("own", "example.com/disks", "ExternalProvisioning", "'example.com/disks'"),
     ],

@@ -27,15 +27,8 @@ class Site:
 
     def bricks(self, volume: str) -> list[Path]:
         """Where the machine itself finds a volume's bricks, through the roots of the nodes."""
-        nodes = {self.cluster.address(node): node for node in range(1, self.cluster.count + 1)}
-        found = []
-        for key in self.heketi.get("/volumes")["volumes"]:
-            info = self.heketi.get(f"/volumes/{key}")
-            for brick in info["bricks"] if info["name"] == volume else ():
-                host = self.heketi.get(f"/nodes/{brick['node']}")["hostnames"]["storage"][0]
-                pid = self.cluster.init_file(nodes[host]).read_text().strip()
-                found.append(Path(f"/proc/{pid}/root{brick['path']}"))
-        return found
+        infos = [self.heketi.get(f"/volumes/{k}") for k in self.heketi.get("/volumes")["volumes"]]
+        return self.heketi.bricks(next(info for info in infos if info["name"] == volume))
 
     def volumes(self) -> list[str]:
         """The names of the volumes Heketi has."""

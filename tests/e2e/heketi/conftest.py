@@ -99,6 +99,20 @@ class Heketi:
             self._process.stdout.close()
             self._process = None
 
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    def bricks(self, volume: dict[str, Any]) -> list[Path]:
+        """Where the machine itself finds a volume's bricks, through the roots of the nodes."""
+        numbers = {self.cluster.address(node): node for node in range(1, self.cluster.count + 1)}
+        found = []
+        for brick in volume["bricks"]:
+            host = self.get(f"/nodes/{brick['node']}")["hostnames"]["manage"][0]
+            pid = self.cluster.init_file(numbers[host]).read_text().strip()
+            found.append(Path(f"/proc/{pid}/root{brick['path']}"))
+        return found
+
     def restart(self) -> None:
         """End it and start one that stays."""
         self.stop()

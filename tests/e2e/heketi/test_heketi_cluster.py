@@ -18,17 +18,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(400)]
 THREE = {"type": "replicate", "replicate": {"replica": 3}}
 
 
-def _bricks(heketi: Heketi, volume: dict[str, Any]) -> list[Path]:
-    """Where the machine itself finds the bricks, through the roots of the nodes."""
-    addresses = {heketi.cluster.address(node): node for node in (1, 2, 3)}
-    found = []
-    for brick in volume["bricks"]:
-        host = heketi.get(f"/nodes/{brick['node']}")["hostnames"]["manage"][0]
-        pid = heketi.cluster.init_file(addresses[host]).read_text().strip()
-        found.append(Path(f"/proc/{pid}/root{brick['path']}"))
-    return found
-
-
 def test_from_a_topology_file_to_a_file_in_all_bricks_and_back(
     heketi: Heketi, tmp_path: Path
 ) -> None:
@@ -61,7 +50,7 @@ def test_from_a_topology_file_to_a_file_in_all_bricks_and_back(
         for key in heketi.get("/volumes")["volumes"]
         if manifest["metadata"]["name"] == f"glusterfs-{key[:8]}"
     )
-    bricks = _bricks(heketi, heketi.get(f"/volumes/{key}"))
+    bricks = heketi.bricks(heketi.get(f"/volumes/{key}"))
     texts = [(brick / "index.html").read_text() for brick in bricks]
     assert texts == ["Hello World from GlusterFS!!!\n"] * 3
     shown = heketi.cli("topology", "info")
@@ -135,7 +124,7 @@ def test_a_device_is_evacuated_while_the_volume_keeps_its_files(
         assert device not in [brick["device"] for brick in after["bricks"]]
         heketi.check_agreement()
         end = time.monotonic() + 60
-        while not all((brick / "file19").exists() for brick in _bricks(heketi, after)):
+        while not all((brick / "file19").exists() for brick in heketi.bricks(after)):
             assert time.monotonic() < end, "the new brick was not healed"
             time.sleep(0.2)
         assert (where / "file7").read_text() == "7"

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 STEPS = range(1, 31)
 
 
-def _until_killed(heketi: Heketi, method: str, path: str, body: Any = None) -> str:
+def until_killed(heketi: Heketi, method: str, path: str, body: Any = None) -> str:
     """The ticket, "" when the service died before it gave one; or the operation ended."""
     ticket = ""
     with contextlib.suppress(httpx2.HTTPError):
@@ -41,7 +41,7 @@ def test_after_a_kill_at_any_step_database_glusterd_and_bricks_agree(
     for step in STEPS:
         body = {"size": 1, "name": f"round{step}", "durability": _THREE}
         heketi.stop()
-        ticket = _until_killed(heketi.start(step, first), "POST", "/volumes", body)
+        ticket = until_killed(heketi.start(step, first), "POST", "/volumes", body)
         heketi.restart()
         made = heketi.wait(ticket).status_code if ticket else 404
         if made != 303:
@@ -56,7 +56,7 @@ def test_after_a_kill_at_any_step_database_glusterd_and_bricks_agree(
         )
         heketi.stop()
         path = f"/volumes/{volume['id']}"
-        ticket = _until_killed(heketi.start(step, second), "DELETE", path)
+        ticket = until_killed(heketi.start(step, second), "DELETE", path)
         heketi.restart()
         gone = heketi.wait(ticket).status_code if ticket else 404
         if gone != 204 and heketi.ask("GET", path).status_code == 200:

@@ -51,10 +51,13 @@ class Link:
 class GlusterBackend:
     """See the module's text and `protocol.Backend`."""
 
-    clones: Literal[True] = True
+    # There only when a service can clone: what is not there is not offered to callers.
+    clones: Literal[True]
 
     def __init__(self, instances: Mapping[str, Mapping[str, object]], directory: Path) -> None:
         self._instances = settings.instances(instances)
+        if not instances or any(each.clones for each in self._instances.values()):
+            self.clones = True
         self._connections = Connections(self._instances, directory)
         self._indexes: dict[str, VolumeIndex] = {}
         self._locks = KeyedLocks()
@@ -152,6 +155,12 @@ class GlusterBackend:
         assert request.source is not None
         if request.source.kind != "volume":
             raise errors.Unsupported("Heketi has no snapshots; claims can be cloned", "dataSource")
+        if not self._connections.can_clone(link.connection):
+            raise errors.Unsupported(
+                "volumes of this service are not cloned: its section says clones = false",
+                link.service.url,
+                "clones need bricks on LVM",
+            )
         origin = VolumeId.parse(request.source.id)
         there, found = await self._located(origin, request.secrets)
         if there.service.url != link.service.url:

@@ -87,6 +87,11 @@ class Connections:
         """Return the services of the configuration."""
         return [Connection(instance=name) for name in self._instances]
 
+    def can_clone(self, connection: Connection) -> bool:
+        """Whether the configuration does not say otherwise."""
+        instance = self._instance(connection)
+        return instance is None or instance.clones
+
     def _instance(self, connection: Connection) -> Instance | None:
         if connection.instance:
             found = self._instances.get(connection.instance)

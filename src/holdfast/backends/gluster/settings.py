@@ -236,15 +236,19 @@ def _endpoints_prefix(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A section [gluster.NAME]. The key is read from its file when it is needed."""
+    """A section [gluster.NAME]. The key is read from its file when it is needed.
+
+    `clones` says whether the bricks are on LVM, without which nothing can be cloned.
+    """
 
     url: str
     user: str
     key_file: Path | None
     ca_file: Path | None
+    clones: bool = True
 
 
-_SECTION = ("resturl", "user", "key_file", "ca_file")
+_SECTION = ("resturl", "user", "key_file", "ca_file", "clones")
 
 
 def instances(given: Mapping[str, Mapping[str, object]]) -> dict[str, Instance]:
@@ -259,7 +263,10 @@ def _instance(name: str, section: Mapping[str, object]) -> Instance:
             near = suggest.nearest(key, _SECTION)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(_SECTION)}"
             raise errors.Invalid(f'unknown key "{key}"', where, hint)
-        if not isinstance(value, str) or not value:
+        if key == "clones":
+            if not isinstance(value, bool):
+                raise errors.Invalid('"clones" is neither true nor false', where)
+        elif not isinstance(value, str) or not value:
             raise errors.Invalid(f'"{key}" is not a text in quotes', where)
     if "resturl" not in section:
         raise errors.Invalid("resturl is missing", where, "give the address of the Heketi service")
@@ -273,4 +280,5 @@ def _instance(name: str, section: Mapping[str, object]) -> Instance:
         user=str(section.get("user") or ("admin" if key_file else "")),
         key_file=Path(str(key_file)) if key_file else None,
         ca_file=Path(str(ca_file)) if ca_file else None,
+        clones=section.get("clones") is not False,
     )

@@ -13,7 +13,7 @@ import pytest
 import heketiservice
 from holdfast.backends import errors
 from holdfast.backends.gluster.backend import GlusterBackend
-from holdfast.backends.protocol import Volume, VolumeRequest, VolumeSource
+from holdfast.backends.protocol import Cloner, Volume, VolumeRequest, VolumeSource
 
 from .conftest import Served, served
 
@@ -261,3 +261,24 @@ async def test_checks_say_which_node_and_device_are_out(
 def _label(node: dict[str, Any]) -> str:
     names = node["hostnames"]
     return f"{names['manage'][0]} ({names['storage'][0]})"
+
+
+async def test_a_service_without_lvm_is_not_asked_for_clones(
+    heketi: Served, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text(heketiservice.ADMIN)
+    section = {"resturl": heketi.url, "key_file": str(key_file), "clones": False}
+    backend = GlusterBackend({"main": section}, tmp_path / "none")
+    both = GlusterBackend({"main": section, "lvm": {**section, "clones": True}}, tmp_path / "both")
+    try:
+        assert not isinstance(backend, Cloner)
+        assert isinstance(both, Cloner)
+        origin = await backend.create_volume(VolumeRequest("pvc-1", GIB))
+        source = VolumeSource("volume", origin.id)
+        with pytest.raises(errors.Unsupported, match="clones = false"):
+            await backend.create_volume(VolumeRequest("pvc-2", GIB, source=source))
+        assert await _names(heketi) == ["vol_pvc-1"]
+    finally:
+        await backend.close()
+        await both.close()
