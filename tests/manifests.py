@@ -83,3 +83,10 @@ def volume(
         "metadata": {"name": name, "labels": labels or {}, "annotations": annotations or {}},
         "spec": {"capacity": {"storage": storage}, "accessModes": list(modes), **source, **spec},
     }
+
+
+def endpoints(name: str, addresses: list[str]) -> Object:
+    """The servers of a GlusterFS cluster."""
+    subset = {"addresses": [{"ip": ip} for ip in addresses], "ports": [{"port": 1}]}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}

@@ -15,6 +15,8 @@ from .conftest import Site
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "03-gluster"
+PAGES = "/usr/share/nginx/html"
+SHARED_ENDPOINTS = "heketi-storage-endpoints"
 HELLO = "Hello World from GlusterFS!!!"
 
 
@@ -40,13 +42,13 @@ def test_the_examples_lead_from_a_class_to_a_file_in_all_bricks(clean: Site) -> 
     holdfast.create(_example("pod.yaml", site))
     holdfast.wait_for_phase("pod", "nginx-pod1", "Running", 60)
     shell = ("exec", "nginx-pod1", "--", "sh", "-c")
-    shown = holdfast.kubectl(*shell, "df -h /mnt")
+    shown = holdfast.kubectl(*shell, f"df -h {PAGES}")
     volume = holdfast.get("pv", claim["spec"]["volumeName"])
     assert volume is not None
     name = volume["spec"]["glusterfs"]["path"]
     assert re.search(rf"10\.[\d.]+:/?{name} +2.0G", shown), shown
-    holdfast.kubectl(*shell, f"echo '{HELLO}' > /mnt/index.html")
-    assert holdfast.kubectl(*shell, "cat /mnt/index.html").strip() == HELLO
+    holdfast.kubectl(*shell, f"echo '{HELLO}' > {PAGES}/index.html")
+    assert holdfast.kubectl(*shell, f"cd {PAGES} && ls && cat *") == f"index.html\n{HELLO}\n"
     bricks = site.bricks(name)
     assert [(brick / "index.html").read_text().strip() for brick in bricks] == [HELLO] * 3
     _check_objects(site, claim, volume)
@@ -58,6 +60,60 @@ def test_the_examples_lead_from_a_class_to_a_file_in_all_bricks(clean: Site) -> 
         what="service and endpoints are gone",
     )
     assert site.cluster.volumes() == []
+
+
+def test_a_volume_made_by_hand_is_piped_into_kubectl_and_used(clean: Site) -> None:
+    site, holdfast = clean, clean.holdfast
+    addresses = [site.cluster.address(node) for node in (1, 2, 3)]
+    holdfast.apply(manifests.endpoints(SHARED_ENDPOINTS, addresses))
+    manifest = site.heketi.cli(
+        "volume",
+        "create",
+        "--size=1",
+        "--persistent-volume",
+        f"--persistent-volume-endpoint={SHARED_ENDPOINTS}",
+    )
+    said = holdfast.create(manifest)
+    name = said.removeprefix("persistentvolume/").removesuffix(" created\n")
+    assert re.fullmatch(r"glusterfs-[0-9a-f]{8}", name), said
+    assert holdfast.row("pv", name)[1:5] == ["1Gi", "RWX", "Retain", "Available"]
+    cluster = site.heketi.get("/clusters")["clusters"][0]
+    key = site.heketi.get(f"/clusters/{cluster}")["volumes"][0]
+    assert name == f"glusterfs-{key[:8]}"
+    claim = manifests.claim("by-hand", "1Gi", storage_class="", modes=("ReadWriteMany",))
+    holdfast.apply(claim, manifests.pod("user", "by-hand", terminationGracePeriodSeconds=1))
+    holdfast.wait_for_phase("pod", "user", "Running", 60)
+    holdfast.kubectl("exec", "user", "--", "sh", "-c", f"echo '{HELLO}' > /data/index.html")
+    bricks = site.bricks(site.heketi.get(f"/volumes/{key}")["name"])
+    assert [(brick / "index.html").read_text().strip() for brick in bricks] == [HELLO] * 3
+    holdfast.kubectl("delete", "pod", "user")
+    holdfast.kubectl("delete", "pvc", "by-hand")
+    holdfast.wait_for_phase("pv", name, "Released")
+    assert site.heketi.get(f"/clusters/{cluster}")["volumes"] == [key]
+    holdfast.kubectl("delete", f"pv/{name}", f"endpoints/{SHARED_ENDPOINTS}")
+    site.heketi.cli("volume", "delete", key)
+
+
+def test_devices_nodes_and_cluster_are_deleted_in_order_and_come_back(clean: Site) -> None:
+    heketi = clean.heketi
+    cluster = heketi.get("/clusters")["clusters"][0]
+    nodes = heketi.get(f"/clusters/{cluster}")["nodes"]
+    assert heketi.ask("DELETE", f"/clusters/{cluster}").status_code == 409
+    for node in nodes:
+        assert heketi.ask("DELETE", f"/nodes/{node}").status_code == 409
+        for device in heketi.get(f"/nodes/{node}")["devices"]:
+            for state in ("offline", "failed"):
+                heketi.done("POST", f"/devices/{device['id']}/state", {"state": state})
+            heketi.done("DELETE", f"/devices/{device['id']}")
+    for node in nodes:
+        heketi.done("DELETE", f"/nodes/{node}")
+    assert heketi.ask("DELETE", f"/clusters/{cluster}").status_code == 200
+    assert heketi.get("/clusters") == {"clusters": []}
+    assert clean.cluster.images() == []
+    heketi.load("sdb", "sdc")
+    assert len(heketi.get("/clusters")["clusters"]) == 1
+    pool = clean.cluster.run(1, "gluster", "--mode=script", "pool", "list")
+    assert pool.count("Connected") == 3
 
 
 def _check_objects(site: Site, claim: manifests.Object, volume: manifests.Object) -> None:

@@ -126,7 +126,9 @@ def test_volumes_somebody_else_made_are_found_through_endpoints(clean: Site) -> 
     body = {"size": 1, "name": "theirs", "durability": {"type": "replicate"}}
     made = site.heketi.done("POST", "/volumes", body)
     try:
-        holdfast.apply(_endpoints("their-cluster", [site.cluster.address(n) for n in (1, 2, 3)]))
+        holdfast.apply(
+            manifests.endpoints("their-cluster", [site.cluster.address(n) for n in (1, 2, 3)])
+        )
         source = {"glusterfs": {"endpoints": "their-cluster", "path": "theirs"}}
         modes = ("ReadWriteMany",)
         holdfast.apply(
@@ -153,12 +155,6 @@ def test_volumes_somebody_else_made_are_found_through_endpoints(clean: Site) -> 
         holdfast.kubectl("delete", "pvc,pv", "--all")
         holdfast.kubectl("delete", "endpoints", "their-cluster")
         site.heketi.done("DELETE", f"/volumes/{made['id']}")
-
-
-def _endpoints(name: str, addresses: list[str]) -> dict[str, Any]:
-    subset = {"addresses": [{"ip": ip} for ip in addresses], "ports": [{"port": 1}]}
-    metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}
 
 
 def test_a_pod_goes_on_when_a_node_of_the_storage_is_lost(clean: Site) -> None:
