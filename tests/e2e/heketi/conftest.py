@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -100,8 +101,11 @@ class Heketi:
             self._process = None
 
     def ended(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._process is not None and self._process.poll() is not None
+        """Whether it ends by itself; connections of a killed process close before it is gone."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2)
+        return self._process.returncode is not None
 
     def bricks(self, volume: dict[str, Any]) -> list[Path]:
         """Where the machine itself finds a volume's bricks, through the roots of the nodes."""

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import holdfast
+
 Object = dict[str, Any]
 LABEL = ("storagenode", "glusterfs")
 PORT = 8080
 GLUSTER_IMAGE = "ghcr.io/gluster/gluster-containers:fedora"
-HEKETI_IMAGE = "holdfast:latest"
+HEKETI_IMAGE = f"holdfast:{holdfast.__version__}"
 HIDDEN = "<ADMIN_KEY>"
 # What glusterd and LVM keep, or look at, on the machine.
 _PLACES = {
