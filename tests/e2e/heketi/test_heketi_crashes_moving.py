@@ -70,12 +70,12 @@ class Story:
         self.volume = self.heketi.get(f"/volumes/{self.volume['id']}")
         assert (self._where / "file").read_bytes() == self._text
         end = time.monotonic() + 60
-        while not self._healed():
-            assert time.monotonic() < end, "the bricks are not healed"
+        while left := self._unhealed():
+            assert time.monotonic() < end, left
             time.sleep(0.2)
 
-    def _healed(self) -> bool:
-        """The file's whole content is in three bricks, and no brick has anything to give."""
+    def _unhealed(self) -> str:
+        """What is missing until the file is in three bricks and no brick has anything to give."""
         said = self.heketi.cluster.run(
             1,
             "gluster",
@@ -90,7 +90,8 @@ class Story:
         files = [brick / "file" for brick in self.heketi.bricks(self.volume)]
         whole = [file for file in files if file.exists() and file.read_bytes() == self._text]
         idle = all(line.endswith(": 0") for line in counts)
-        return len(counts) == len(self.volume["bricks"]) and idle and len(whole) == 3
+        done = len(counts) == len(self.volume["bricks"]) and idle and len(whole) == 3
+        return "" if done else f"{said}\nwhole: {whole}"
 
 
 @pytest.fixture(params=KINDS)

@@ -119,11 +119,16 @@ class Gluster:
         return found
 
     async def replace(self, host: str, name: str, old: str, new: str) -> None:
-        """Replace a brick; done already is fine."""
+        """Replace a brick and have the new one filled; done already is fine."""
         there = await self.describe(host, name)
-        if there is not None and new in there.bricks and old not in there.bricks:
+        if there is None or new not in there.bricks or old in there.bricks:
+            await self.ask(host, "volume", "replace-brick", name, old, new, "commit", "force")
+        try:
+            await self.ask(host, "volume", "heal", name)
+        except errors.ExecutionFailed:
+            # The daemons that heal are just being started anew: they look by themselves then, or
+            # else within ten minutes.
             return
-        await self.ask(host, "volume", "replace-brick", name, old, new, "commit", "force")
 
     async def clone(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
         """Snapshot, activate, clone, start, and drop the snapshot."""
