@@ -7,6 +7,8 @@ matched where glusterd has no number for them. A volume carries its id as the op
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
@@ -19,6 +21,8 @@ _TYPES = {"distribute": "none", "replicate": "replicate", "disperse": "disperse"
 _ALREADY_STARTED = "already started"
 _NOT_STARTED = "not in the started state"
 _GONE = "does not exist"
+# How often a heal is asked for after a brick was replaced.
+_HEALS = 8
 
 
 class Gluster:
@@ -123,12 +127,23 @@ class Gluster:
         there = await self.describe(host, name)
         if there is None or new not in there.bricks or old in there.bricks:
             await self.ask(host, "volume", "replace-brick", name, old, new, "commit", "force")
-        try:
-            await self.ask(host, "volume", "heal", name)
-        except errors.ExecutionFailed:
-            # The daemons that heal are just being started anew: they look by themselves then, or
-            # else within ten minutes.
-            return
+        with contextlib.suppress(errors.ExecutionFailed):
+            await self._heal(host, name)
+
+    async def _heal(self, host: str, name: str) -> None:
+        """Ask for a heal until nothing is left, for a moment.
+
+        What the healing daemons miss while they connect to a new brick they look for only ten
+        minutes later, unless they are asked. Much data takes its time without being asked again.
+        """
+        for _ in range(_HEALS):
+            # Refused while the daemons are being started.
+            with contextlib.suppress(errors.ExecutionFailed):
+                await self.ask(host, "volume", "heal", name)
+            await asyncio.sleep(1)
+            found = (await self.heals(host, name)).values()
+            if not any(heal.entries is None or heal.entries for heal in found):
+                return
 
     async def clone(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
         """Snapshot, activate, clone, start, and drop the snapshot."""
