@@ -208,19 +208,6 @@ async def test_mount_options_reach_a_side_that_mounts_itself(
     assert place.is_dir()
 
 
-async def test_a_pods_own_volume_that_must_be_attached_is_explained(
-    cluster: Cluster, systems: Systems
-) -> None:
-    spec = {
-        "nodeName": NODE,
-        "containers": [{"name": "main", "image": "busybox"}],
-        "volumes": [{"name": "v", "cinder": {"volumeID": "x"}}],
-    }
-    await cluster.create(kinds.POD, "p", spec=spec)
-    text = await cluster.told("p", "FailedMount")
-    assert "make a PersistentVolume and a claim for it" in text
-
-
 async def test_a_storage_that_does_not_attach_is_told_on_the_pod(
     cluster: Cluster, systems: Systems
 ) -> None:
