@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,7 +87,7 @@ def listens(port: int) -> bool:
 
 
 def server_pod(name: str, port: int) -> dict[str, Any]:
-    command = [sys.executable, "-c", SERVER, str(port)]
+    command = ["python3", "-c", SERVER, str(port)]
     container = {"name": "c", "image": "busybox", "command": command}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
@@ -190,7 +189,7 @@ def test_web_pages_come_through(
 ) -> None:
     number = free_port()
     pod = server_pod("web", number)
-    command = [sys.executable, "-m", "http.server", str(number), "--bind", "127.0.0.1"]
+    command = ["python3", "-m", "http.server", str(number), "--bind", "127.0.0.1"]
     pod["spec"]["containers"][0] |= {"command": command, "workingDir": str(STDLIB)}
     shared.apply(pod)
     shared.wait_for_phase("pod", "web", "Running")
