@@ -297,9 +297,13 @@ class Machine:
 def release(directory: Path) -> None:
     """Unmount everything below a directory and detach its loop devices."""
     if os.geteuid() == 0:
+        # Once the file of a loop device is unmounted its path says nothing any more.
+        devices = loops_below(directory)
         end_containers(directory)
         _unmount_below(directory)
-        _detach_below(directory)
+        for device in devices:
+            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        _end_daemons(directory)
 
 
 def _as_user(user: int | None) -> dict[str, Any]:
@@ -370,14 +374,20 @@ def _unmount_below(directory: Path) -> None:
         subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
 
 
-def _detach_below(directory: Path) -> None:
-    listed = subprocess.run(
-        ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    for line in listed.stdout.splitlines():
-        device, _, file = line.partition(" ")
-        if file.strip().startswith(f"{directory}/"):
-            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+def loops_below(directory: Path) -> list[str]:
+    """Give the loop devices whose files lie below a directory."""
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if path.read_text().startswith(f"{directory}/"):
+                found.append(f"/dev/{path.parents[1].name}")
+    return found
+
+
+def _end_daemons(directory: Path) -> None:
+    """Kill what serves images of Ceph from a directory; it outlives Holdfast and its mounts."""
+    for place in directory.glob("**/maps/*/pid") if directory.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(place.read_text())
+            if os.fsencode(place) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)

@@ -462,6 +462,19 @@ class NodeDescriber(Protocol):
 
 
 @runtime_checkable
+class ConnectionObserver(Protocol):
+    """A node side whose connections may end by themselves, under a mounted volume."""
+
+    async def lost(self) -> Mapping[str, Finding]:
+        """Return the volumes that were connected and give only errors now, by id.
+
+        Each with what has ended and what to do. Asked often, so it has to be cheap and must
+        not wait for the storage system. `connect` makes such a volume's device anew.
+        """
+        ...
+
+
+@runtime_checkable
 class NodeChecker(Protocol):
     """A node side that can test what this machine needs for its volumes."""
 

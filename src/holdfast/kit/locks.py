@@ -22,6 +22,10 @@ class KeyedLocks:
         """Return how many keys are held or waited for."""
         return len(self._entries)
 
+    def is_held(self, key: Hashable) -> bool:
+        """Return whether somebody holds the lock of `key` or waits for it."""
+        return key in self._entries
+
     @contextlib.asynccontextmanager
     async def hold(self, key: Hashable) -> AsyncIterator[None]:
         """Hold the lock of `key` for the duration of the block; not re-entrant."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import struct
@@ -51,6 +52,8 @@ _RESERVED = bytes(64)
 
 ATTEMPTS = 64
 DETACH_SECONDS = 2.0
+# What is read to see whether a device works; a page, for direct access.
+PROBE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,15 @@ class LoopDevices:
             if found is not None:
                 _clear(found)
 
+    def abandon_device(self, path: Path) -> None:
+        """Let a device of ours go as soon as the last that uses it does."""
+        with self._lock, _translated("give up the loop device", path):
+            found = _inspect(path.name)
+            if found is None or not found.ours:
+                return
+            with _opened(path, os.O_RDONLY) as device, contextlib.suppress(OSError):
+                fcntl.ioctl(device, _CLR_FD)
+
     def _described(self, path: Path, image: Path) -> Device:
         with _opened(path, os.O_RDONLY) as descriptor:
             if _sysfs_size(path.name) != image.stat().st_size:
@@ -134,6 +146,28 @@ def find(image: Path) -> Loop | None:
         if found is not None:
             return found
     return None
+
+
+def is_lost(path: Path) -> bool:
+    """Return whether a loop device of ours gives nothing but errors.
+
+    Reads from it, past every cache: ask only about a device whose image was replaced, since
+    one whose server is alive and waits makes the reader wait too.
+    """
+    found = _inspect(path.name)
+    if found is None or not found.ours:
+        return False
+    try:
+        with _opened(path, os.O_RDONLY | os.O_DIRECT) as device, mmap.mmap(-1, PROBE) as place:
+            os.preadv(device, [place], 0)
+    except OSError as error:
+        return error.errno in (errno.EIO, errno.ENXIO)
+    return False
+
+
+def backing_file(path: Path) -> str:
+    """Return the file behind a loop device; empty when there is none."""
+    return _backing_file(path.name)
 
 
 def is_loop(path: Path) -> bool:

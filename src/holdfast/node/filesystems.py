@@ -14,7 +14,7 @@ from pathlib import Path
 from holdfast.backends import errors, tools
 from holdfast.backends.protocol import Device
 from holdfast.kit import process
-from holdfast.node import signatures
+from holdfast.node import deadmounts, signatures
 
 MAKE_SECONDS = 300.0
 CHECK_SECONDS = 3600.0
@@ -34,6 +34,8 @@ _MAKE: dict[str, tuple[str, ...]] = {
     "btrfs": ("mkfs.btrfs", "-q", "-K", "-f"),
 }
 
+# What the kernel says about a file whose FUSE server is dead, in the C locale.
+_NOT_CONNECTED = b"Transport endpoint is not connected"
 _EXT = ("ext2", "ext3", "ext4")
 
 
@@ -109,7 +111,10 @@ async def make(device: Device, fs_type: str) -> None:
         raise errors.Invalid(
             f'cannot make a file system "{fs_type}"', "fsType", f"use one of {', '.join(_MAKE)}"
         )
-    await run([*command, str(device.path)], str(device.path), MAKE_SECONDS)
+    try:
+        await process.run([*command, str(device.path)], timeout=MAKE_SECONDS)
+    except process.CommandFailed as error:
+        raise await asyncio.to_thread(_not_made, error, str(device.path)) from error
 
 
 async def check(device: Device, fs_type: str, *, force: bool = False) -> None:
@@ -179,6 +184,19 @@ async def run(argv: list[str], where: str, timeout: float) -> None:
         await process.run(argv, timeout=timeout)
     except process.CommandFailed as error:
         raise _translated(error, where) from error
+
+
+def _not_made(error: process.CommandFailed, where: str) -> errors.Unavailable:
+    """Name the mount over which mkfs.btrfs stumbled, which may be any of this machine's."""
+    dead = deadmounts.find() if _NOT_CONNECTED in error.stderr else []
+    if not dead:
+        return _translated(error, where)
+    return errors.Unavailable(
+        f"{error.argv[0]} looks at every mount of this machine, and the disk of one is gone "
+        f"because the program that served it has ended: {'; '.join(map(str, dead))}",
+        where,
+        f"delete the pod that uses that volume, or run: {'; '.join(e.remedy for e in dead)}",
+    )
 
 
 def _translated(error: process.CommandFailed, where: str) -> errors.Unavailable:

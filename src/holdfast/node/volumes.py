@@ -85,6 +85,7 @@ class Volumes:
                     "run Holdfast as root, or use a class with layout: directory",
                 )
             device = await self._device(connected, staging, read_only)
+            await asyncio.to_thread(self._drop_lost, device, staging)
             if handle.mode == "Block":
                 await asyncio.to_thread(places.bind_onto, device.path, staging)
             else:
@@ -281,11 +282,26 @@ class Volumes:
             self._loops.detach(Path(note.image))
         for mount in mounted:
             # The note may be lost; the mount table knows the device as well.
-            name = mount.root if mount.fs_type == "devtmpfs" else mount.source
-            device = Path("/dev") / Path(name).name
+            device = _device_of(mount)
             if devices.is_loop(device):
                 self._loops.detach_device(device)
         return note
+
+    def _drop_lost(self, device: Device, staging: Path) -> None:
+        """Make room where a device is mounted that has died and that `device` replaces.
+
+        Pods that have the old mount keep it, with its errors, until they are gone.
+        """
+        for mount in mountinfo.at(staging):
+            old = _device_of(mount)
+            if old != device.path and devices.is_loop(old) and devices.is_lost(old):
+                mounts.unmount(staging, lazy=True)
+                self._loops.abandon_device(old)
+
+
+def _device_of(mount: mountinfo.Mount) -> Path:
+    name = mount.root if mount.fs_type == "devtmpfs" else mount.source
+    return Path("/dev") / Path(name).name
 
 
 def _already_staged(device: Device, staging: Path) -> bool:

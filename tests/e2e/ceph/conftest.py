@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import machine
+import reaper
 from holdfast.backends.rbd.backend import RbdBackend
 from holdfast.backends.rbd.node_side import RbdNodeSide
 from servers.ceph.cluster import Cluster
@@ -18,9 +20,28 @@ _NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def ceph() -> Iterator[Cluster]:
+def clearing() -> Iterator[reaper.Reaper]:
+    """What clears up even if this process is killed."""
+    found = reaper.Reaper()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(autouse=True)
+def _cleared(clearing: reaper.Reaper, tmp_path: Path) -> Iterator[None]:
+    """Leave no mount, loop device or daemon of a test behind, also when it failed."""
+    clearing.watch(tmp_path)
+    yield
+    machine.release(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ceph(clearing: reaper.Reaper) -> Iterator[Cluster]:
     """A running cluster. Sockets' paths are short, so it is not below pytest's directory."""
     with tempfile.TemporaryDirectory(prefix="hf-ceph-", ignore_cleanup_errors=True) as home:
+        clearing.watch(Path(home))
         cluster = Cluster(Path(home))
         try:
             yield cluster.start()

@@ -44,6 +44,10 @@ from holdfast.backends.rbd.shelf import Shelf
 from holdfast.kit.locks import KeyedLocks
 
 THREADS = 8
+_LOST_REMEDY = (
+    "delete the pod: the image is mapped anew for the next one, with all that was written out; "
+    "see in the machine's log what ended the process (often it ran out of memory)"
+)
 
 T = TypeVar("T")
 
@@ -92,6 +96,24 @@ class RbdNodeSide:
                 await self._forget(volume, record, dead)
             await asyncio.to_thread(self._records.remove, volume.id)
             self._accesses.pop(volume.id, None)
+
+    async def lost(self) -> Mapping[str, Finding]:
+        """Return the volumes whose mapping has ended by itself."""
+        found: dict[str, Finding] = {}
+        for each in await asyncio.to_thread(lambda: list(self._records.all())):
+            if self._locks.is_held(each.volume):
+                continue  # being mapped or unmapped right now
+            async with self._locks.hold(each.volume):
+                record = await asyncio.to_thread(self._records.read, each.volume)
+                if record is None:
+                    continue
+                directory = self._records.directory(record.volume)
+                reason = await self._mapper(record.mapper).loss(record.state, directory)
+            if reason:
+                found[record.volume] = Finding(
+                    "ceph mapping", "error", reason, record.image, _LOST_REMEDY
+                )
+        return found
 
     async def describe(self) -> NodeInfo:
         """Return the name under which this machine's use of images is noted."""

@@ -28,6 +28,7 @@ from holdfast.controllers.nodeagent import (
     evicting,
     groups,
     growing,
+    losing,
     mounting,
     resolving,
     status,
@@ -94,6 +95,7 @@ class NodeAgent:
         self._limits = evicting.ScratchLimits(
             self._volumes, recorder, self._pods_here, self._container_changed
         )
+        self._lost = losing.LostVolumes(recorder, self._volumes, node_sides, self._pod_of)
         # Why containers cannot be run here; found out when the agent starts.
         self._obstacle = "the node agent is starting"
         self._controller = Controller("nodeagent", self._reconcile, workers=WORKERS)
@@ -121,6 +123,7 @@ class NodeAgent:
             group.create_task(self._registration.run())
             group.create_task(self._drivers.run())
             group.create_task(self._growth.run())
+            group.create_task(self._lost.run())
             group.create_task(self._run.run())
             group.create_task(self._limits.run())
             group.create_task(self._controller.run())
@@ -138,7 +141,7 @@ class NodeAgent:
     # --- one pod --------------------------------------------------------------
 
     async def _reconcile(self, uid: str) -> Outcome:
-        obj = next(iter(self._pods.by(f"{BY_UID}/{self._node}", uid)), None)
+        obj = self._pod_of(uid)
         if obj is None:
             return await self._stop(uid, None)
         terminating = "deletionTimestamp" in obj["metadata"]
@@ -174,6 +177,8 @@ class NodeAgent:
             order = await self._resolver.resolve(obj, pod, entry)
             title = order.shown
             order = await self._attached.ready(order)
+            if isinstance(order, resolving.BackendOrder):
+                await self._lost.look()
             await self._volumes.set_up(pod.metadata.uid, await self._with_secrets(order))
         except attaching.NotAttached:
             # The controller tells the pod why; the attachment's change ends the wait.
@@ -300,6 +305,9 @@ class NodeAgent:
             return obj
         self._pods.observe(written)
         return written
+
+    def _pod_of(self, uid: str) -> dict[str, Any] | None:
+        return next(iter(self._pods.by(f"{BY_UID}/{self._node}", uid)), None)
 
     def runner(self) -> PodRunner:
         """What the API server asks for logs and for programs in this node's containers."""

@@ -188,6 +188,15 @@ class PodVolumes:
             if record.how == "staged" and record.handle is not None and record.driver
         }
 
+    def all_connected(self) -> list[tuple[str, Record]]:
+        """Return, with the pod's uid, the record of every volume of a storage system."""
+        return [
+            (uid, record)
+            for uid, records in self._known.items()
+            for record in records.values()
+            if record.side and record.handle is not None
+        ]
+
     def connected(self, volume: str) -> Record | None:
         """Return the record of a volume that some pod of this node has."""
         uid, entry = next(iter(self._users.get(volume, ())), ("", ""))

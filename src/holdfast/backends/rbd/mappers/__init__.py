@@ -62,6 +62,10 @@ class Mapper(Protocol):
         """Return the device with at least `size` bytes where it is known; None when it is gone."""
         ...
 
+    async def loss(self, state: State, directory: Path) -> str:
+        """Return what has ended of a mapping that was made; empty while it works. Cheap."""
+        ...
+
     async def unmap(self, state: State, directory: Path) -> None:
         """Take the device away. One that is not there is a success. Raises Conflict when busy."""
         ...

@@ -75,6 +75,11 @@ class KernelMapper:
         """Return the device of the mapping. The kernel follows a new size by itself."""
         return await asyncio.to_thread(self._device, dict(state))
 
+    async def loss(self, state: State, directory: Path) -> str:
+        """Say that the device is gone."""
+        gone = await asyncio.to_thread(self._device, dict(state)) is None
+        return "the kernel no longer has the image mapped" if gone else ""
+
     async def unmap(self, state: State, directory: Path) -> None:
         """Take the device away."""
         for entry in await asyncio.to_thread(self._entries, dict(state)):

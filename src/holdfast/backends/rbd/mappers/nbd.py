@@ -76,6 +76,11 @@ class NbdMapper:
                 return await asyncio.to_thread(_device, Path(entry["device"]), _spec(entry))
         return None
 
+    async def loss(self, state: State, directory: Path) -> str:
+        """Say that no process serves the device."""
+        served = any(_spec(entry) == _wanted(state) for entry in await _mapped())
+        return "" if served else f"the {PROGRAM} process that served the image has ended"
+
     async def unmap(self, state: State, directory: Path) -> None:
         """Have the program take the device away."""
         for entry in await _mapped():

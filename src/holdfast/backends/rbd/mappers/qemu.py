@@ -111,6 +111,15 @@ class QemuMapper:
             return None
         return ImageFile(file, has)
 
+    async def loss(self, state: State, directory: Path) -> str:
+        """Say that the daemon has ended; one that waits for the cluster has not."""
+        pid = await asyncio.to_thread(_pid_of, directory)
+        if pid is not None and await asyncio.to_thread(_is_daemon, pid, directory):
+            return ""
+        named = f"{PROGRAM} (process {pid})" if pid is not None else PROGRAM
+        said = await asyncio.to_thread(_last_words, directory)
+        return f"the {named} that served the image has ended{said}"
+
     async def unmap(self, state: State, directory: Path) -> None:
         """End the daemon, which writes back and unmounts the file; then remove what is left."""
         with contextlib.suppress(qmp.QmpError):
