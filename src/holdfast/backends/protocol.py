@@ -462,6 +462,18 @@ class NodeDescriber(Protocol):
 
 
 @runtime_checkable
+class VolumeChecker(Protocol):
+    """A node side that can test what this machine needs for one volume."""
+
+    async def check_volume(self, volume: VolumeHandle) -> Sequence[Finding]:
+        """Test whether `connect` would work, and change nothing.
+
+        Volumes that the backend made from a class may be left out.
+        """
+        ...
+
+
+@runtime_checkable
 class ConnectionObserver(Protocol):
     """A node side whose connections may end by themselves, under a mounted volume."""
 

@@ -13,6 +13,7 @@ machine needs the libraries only of the systems it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,11 @@ DRIVERS: Mapping[str, str] = {
 # says so, and it has to be known without opening the backend.
 ATTACHING: frozenset[str] = frozenset({"cinder", "rbd", "vsphere"})
 
+# Backends for which the attributes of a `csi` source can be part of what it names.
+IDENTIFIERS: Mapping[str, Callable[[str, Mapping[str, str]], str]] = {
+    "rbd": rbd_legacy.volume_id,
+}
+
 SOURCES: Mapping[str, Source] = {
     "cinder": cinder_legacy.SOURCE,
     "local": Source("local", local_legacy.handle_of),
@@ -165,12 +171,20 @@ def handle_of(
     """
     if "csi" in spec:
         driver = str(spec["csi"].get("driver", ""))
-        return DRIVERS.get(driver, driver), csi_handle(spec)
+        found = csi_handle(spec)
+        id = volume_id(driver, found.id, found.context)
+        return DRIVERS.get(driver, driver), replace(found, id=id)
     for key, source in SOURCES.items():
         if key in spec:
             handle = source.read(spec, annotations)
             return (source.backend, handle) if handle is not None else None
     return None
+
+
+def volume_id(driver: str, handle: str, attributes: Mapping[str, str]) -> str:
+    """Return the id by which the backend of a CSI driver knows a volume with this handle."""
+    identify = IDENTIFIERS.get(DRIVERS.get(driver, driver))
+    return identify(handle, attributes) if identify is not None else handle
 
 
 def driver_of(spec: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import click
 from holdfast.api import errors as api_errors
 from holdfast.api import kinds
 from holdfast.backends import errors, registry
-from holdfast.backends.protocol import Finding, NodeChecker
+from holdfast.backends.protocol import Finding, NodeChecker, VolumeChecker, VolumeHandle
 from holdfast.cli import session, terminal
 from holdfast.controllers import secrets
 from holdfast.diagnosis import classes, nodes, secretchecks
@@ -65,12 +65,13 @@ async def _check(
 ) -> list[Row]:
     path = kubeconfig_path or kubeconfig.path_in(settings.data_dir)
     async with session.storage(settings) as (backends, sides):
-        told, used = await _objects(path, wanted, backends)
+        told, used = await _objects(path, wanted, backends, sides)
         rows: list[Row] = []
         for kind in wanted or dict.fromkeys((*backends.configured(), *used)):
             rows += [(kind, finding) for finding in await _system(kind, backends)]
             rows += [(kind, finding) for finding in await _machine(kind, sides)]
-        return rows + told
+        # A package that is missing is missing for the system, the machine and every class.
+        return list(dict.fromkeys(rows + told))
 
 
 async def _system(kind: str, backends: systems.Backends) -> Sequence[Finding]:
@@ -93,19 +94,25 @@ async def _machine(kind: str, sides: systems.NodeSides) -> Sequence[Finding]:
 
 
 async def _objects(
-    path: Path, wanted: Sequence[str], backends: systems.Backends
+    path: Path, wanted: Sequence[str], backends: systems.Backends, sides: systems.NodeSides
 ) -> tuple[list[Row], list[str]]:
     """Check classes and volumes; return the findings and the kinds that are used."""
     try:
         async with session.api(path) as client:
-            return await _classes_and_volumes(client, wanted, backends)
+            rows, used = await _classes(client, wanted, backends)
+            more, in_use = await _volumes(client, wanted, sides)
+            used += in_use
+            for kind in dict.fromkeys(wanted or (*backends.configured(), *used)):
+                if kind in registry.BACKENDS:
+                    more += [(kind, each) for each in await _nodes(client, kind, backends)]
+            return rows + more, used
     except (kubeconfig.KubeconfigError, OSError, api_errors.StatusError) as error:
         what = "no API answers, so classes, volumes and secrets were not checked"
         remedy = "start Holdfast (holdfast up), or name an API with --kubeconfig"
         return [(_API, Finding("api", "warning", what, str(error), remedy))], []
 
 
-async def _classes_and_volumes(
+async def _classes(
     client: HttpClient, wanted: Sequence[str], backends: systems.Backends
 ) -> tuple[list[Row], list[str]]:
     reader = secrets.SecretReader(client)
@@ -117,20 +124,47 @@ async def _classes_and_volumes(
         if not wanted or kind in wanted:
             found = await classes.check(obj, reader, backends.open)
             rows += [(kind or _API, finding) for finding in found]
+    return rows, used
+
+
+async def _volumes(
+    client: HttpClient, wanted: Sequence[str], sides: systems.NodeSides
+) -> tuple[list[Row], list[str]]:
+    reader = secrets.SecretReader(client)
+    rows: list[Row] = []
+    used: list[str] = []
     for obj in (await client.list(kinds.VOLUME)).items:
         handle = registry.handle_of(obj["spec"], obj["metadata"].get("annotations"))
         if handle is None or handle[0] not in registry.NODE_SIDES:
             continue
-        used.append(handle[0])
+        kind, volume = handle
+        used.append(kind)
+        if wanted and kind not in wanted:
+            continue
+        where = f"volume {obj['metadata']['name']}"
         namespace = (obj["spec"].get("claimRef") or {}).get("namespace", "default")
         ref = registry.node_secret(obj["spec"], namespace)
-        if ref is not None and (not wanted or handle[0] in wanted):
-            report = await secretchecks.check(reader, ref, f"volume {obj['metadata']['name']}")
-            rows += [(handle[0], finding) for finding in report.findings]
-    for kind in dict.fromkeys(wanted or (*backends.configured(), *used)):
-        if kind in registry.BACKENDS:
-            rows += [(kind, each) for each in await _nodes(client, kind, backends)]
+        report = await secretchecks.check(reader, ref, where)
+        rows += [(kind, finding) for finding in report.findings]
+        if report.usable:
+            known = dataclasses.replace(volume, secrets=report.values)
+            rows += [(kind, finding) for finding in await _volume(sides, kind, known, where)]
     return rows, used
+
+
+async def _volume(
+    sides: systems.NodeSides, kind: str, volume: VolumeHandle, where: str
+) -> list[Finding]:
+    """Ask the node side about one volume; its findings say which volume they are about."""
+    try:
+        side = sides[kind]
+        found = await side.check_volume(volume) if isinstance(side, VolumeChecker) else ()
+    except errors.BackendError as error:
+        found = [Finding("volume", "error", error.what, error.where, error.remedy)]
+    return [
+        dataclasses.replace(each, where=f"{where}, {each.where}" if each.where else where)
+        for each in found
+    ]
 
 
 async def _nodes(client: HttpClient, kind: str, backends: systems.Backends) -> Sequence[Finding]:

@@ -47,11 +47,13 @@ class Controller(Snapshots):
         operations: Operations,
         parameters: Callable[[dict[str, str]], dict[str, str]],
         describe: Callable[[], Awaitable[NodeInfo]] | None,
+        identify: Callable[[str, Mapping[str, str]], str] = lambda id, context: id,
     ) -> None:
         super().__init__(backend, operations)
         self._backend = backend
         self._parameters = parameters
         self._describe = describe
+        self._identify = identify
 
     async def controller_get_capabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest
@@ -136,7 +138,8 @@ class Controller(Snapshots):
             operation.stage = f"attaching it to {node}"
             read_only = request.readonly or wish.read_only
             secrets = dict(request.secrets)
-            return dict(await backend.attach(volume_id, node, read_only, secrets=secrets))
+            id = self._identify(volume_id, request.volume_context)
+            return dict(await backend.attach(id, node, read_only, secrets=secrets))
 
         context = await self._operations.run(volume_id, request, work)
         return csi_pb2.ControllerPublishVolumeResponse(publish_context=context)

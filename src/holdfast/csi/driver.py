@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
 
+from holdfast.backends import registry
 from holdfast.backends.protocol import Backend, NodeInfo, NodeSide
 from holdfast.csi import service
 from holdfast.csi.controller import Controller
@@ -65,6 +67,7 @@ class Driver:
                 self.operations,
                 self.parameters,
                 self.node.describe if self.node else None,
+                partial(registry.volume_id, self.name),
             )
             found.append(service.handler(_SERVICES["Controller"], controller))
         if self.node is not None:

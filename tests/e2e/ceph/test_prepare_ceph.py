@@ -33,7 +33,7 @@ def _prepare(running: machine.Machine, ceph: Cluster, *more: str) -> tuple[str, 
 def test_a_dry_run_changes_nothing(running: machine.Machine, ceph: Cluster) -> None:
     out, said = _prepare(running, ceph, "--dry-run", "--pool", "dry", "--user", "dry")
     assert "would make: pool dry with 8 placement groups" in said
-    assert "would make: user client.dry: mon 'profile rbd'" in said
+    assert "would make: user client.dry: mon 'profile rbd, allow command" in said
     assert "dry" not in ceph.ceph("osd", "pool", "ls").split()
     with pytest.raises(CephFailed):
         ceph.key_of("dry")

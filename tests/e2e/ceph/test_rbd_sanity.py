@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import drivers
@@ -34,7 +32,8 @@ GIB = 1 << 30
 def test_the_rbd_backend_passes(pool: Pool, block: bool) -> None:
     pool.ceph.start(manager=True)
     with drivers.short_directory() as directory:
-        _configure(directory / "data", pool)
+        (directory / "data").mkdir()
+        (directory / "data" / "holdfast.toml").write_text(pool.settings)
         with drivers.Driver(directory, "rbd.holdfast.dev") as driver:
             driver.start()
             asked = sanity.Configuration(
@@ -53,10 +52,3 @@ def test_the_rbd_backend_passes(pool: Pool, block: bool) -> None:
             assert driver.stop() == 0
     assert pool.images() == []
     assert pool.leftovers() == set()
-
-
-def _configure(data_dir: Path, pool: Pool) -> None:
-    data_dir.mkdir()
-    lines = ["[rbd.main]", f'monitors = ["{pool.ceph.monitor}"]', f'user = "{pool.user}"']
-    lines += [f'key_file = "{pool.key_file}"', f'pool = "{pool.name}"', ""]
-    (data_dir / "holdfast.toml").write_text("\n".join(lines))

@@ -19,8 +19,9 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
+
+from holdfast.backends.rbd import preparing
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph-mgr", "ceph", "rbd", "ceph-authtool", "monmaptool")
 PLACEMENT_GROUPS = 8
@@ -108,12 +109,12 @@ class Cluster:
             self._until(lambda: '"available": true' in self.ceph("mgr", "stat"), "a manager")
         return self
 
-    def make_pool(self, name: str, user: str, *, caps: Sequence[str] = ()) -> str:
+    def make_pool(self, name: str, user: str) -> str:
         """Make a pool for images and a user for it, and return the user's key."""
         self.ceph("osd", "pool", "create", name, str(PLACEMENT_GROUPS))
         self.rbd("pool", "init", name)
-        profile = f"profile rbd pool={name}"
-        given = caps or ("mon", "profile rbd", "osd", profile, "mgr", profile)
+        caps = preparing.caps(preparing.Wish(name, user))
+        given = [text for pair in caps.items() for text in pair]
         self.ceph("auth", "get-or-create", f"client.{user}", *given)
         return self.key_of(user)
 

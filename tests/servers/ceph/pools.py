@@ -30,6 +30,18 @@ class Pool:
         return {"main": section}
 
     @property
+    def cluster_id(self) -> str:
+        """What ceph-csi's classes call the cluster."""
+        return "b9127830-b0cc-4e34-aa47-9d1a2e9949a8"
+
+    @property
+    def settings(self) -> str:
+        """The section as holdfast.toml has it, with the name of ceph-csi's classes."""
+        lines = ["[rbd.main]", f'monitors = ["{self.ceph.monitor}"]', f'user = "{self.user}"']
+        lines += [f'key_file = "{self.key_file}"', f'pool = "{self.name}"']
+        return "\n".join([*lines, f'cluster_id = "{self.cluster_id}"', ""])
+
+    @property
     def secret(self) -> dict[str, str]:
         """What a Secret of ceph-csi holds."""
         return {"userID": self.user, "userKey": self.key}

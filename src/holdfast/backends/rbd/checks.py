@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from holdfast.backends import errors
 from holdfast.backends.protocol import Finding, Severity
-from holdfast.backends.rbd import bindings, capacity, failures, shelf
+from holdfast.backends.rbd import bindings, capacity, failures, fencing, preparing, shelf
 from holdfast.backends.rbd import monitors as monitors_
 from holdfast.backends.rbd.clusters import DEFAULT_POOL, DEFAULT_USER, Clusters
 from holdfast.backends.rbd.connections import Access, Connection
@@ -16,6 +16,8 @@ from holdfast.backends.rbd.settings import Instance
 SKEW_SECONDS = 5.0
 # A name no object has: removing it tests the right to write and removes nothing.
 _NOTHING = "holdfast.check.no-such-object"
+# An address of documentation: taking it off the blocklist takes nothing off.
+_NOBODY = "192.0.2.1:0/1"
 
 
 def run(clusters: Clusters) -> Iterator[Finding]:
@@ -140,26 +142,37 @@ def _of_pool(connection: Connection, pool: str, namespace: str) -> Iterator[Find
 
 def _of_caps(found: shelf.Shelf) -> Iterator[Finding]:
     user = found.connection.access.user
-    remedy = (
-        f"ceph auth caps client.{user} mon 'profile rbd' mgr 'profile rbd pool={found.pool}' "
-        f"osd 'profile rbd pool={found.pool}', or holdfast prepare ceph --pool {found.pool}"
-    )
-    missing = []
+    wanted = preparing.caps(preparing.Wish(found.pool, user))
+    rights = " ".join(f"{daemon} '{right}'" for daemon, right in wanted.items())
+    prepare = f"holdfast prepare ceph --pool {found.pool} --user {user}"
+    remedy = f"ceph auth caps client.{user} {rights}, or {prepare}"
     if not _may_write(found):
-        missing.append("write to the pool")
-    try:
-        capacity.command(found.connection, "osd blocklist ls")
-        fencing_possible = True
-    except errors.BackendError:
-        fencing_possible = False
-    if missing:
-        what = f"client.{user} may not {', '.join(missing)}"
+        what = f"client.{user} may not write to the pool"
         yield Finding("ceph caps", "error", what, found.where, remedy)
-    elif not fencing_possible:
+    elif not _may_list_fenced(found):
         what = f"client.{user} may not fence clients, so locks of lost nodes stay"
+        yield Finding("ceph caps", "warning", what, found.where, remedy)
+    elif not _may_unfence(found):
+        what = f"client.{user} may fence clients and not let them back; entries stay for a year"
         yield Finding("ceph caps", "warning", what, found.where, remedy)
     else:
         yield Finding("ceph caps", "ok", f"client.{user} may do what is needed", found.where)
+
+
+def _may_list_fenced(found: shelf.Shelf) -> bool:
+    try:
+        capacity.command(found.connection, "osd blocklist ls")
+    except errors.BackendError:
+        return False
+    return True
+
+
+def _may_unfence(found: shelf.Shelf) -> bool:
+    try:
+        fencing.blocklist(found.connection, "rm", _NOBODY)
+    except errors.Unauthorized:
+        return False
+    return True
 
 
 def _may_write(found: shelf.Shelf) -> bool:

@@ -74,5 +74,10 @@ def take_off(shelf: Shelf, image: str, names: Sequence[str]) -> None:
             handle.update_features(features.BITS[name], False)
 
 
+def made_by_hand(context: Mapping[str, str]) -> bool:
+    """Return whether the volume's image is nobody's that we know, so that it stays as it is."""
+    return "true" in (context.get("static"), context.get("staticVolume"))
+
+
 def _may_downgrade(context: Mapping[str, str]) -> bool:
-    return context.get("static") != "true" and context.get("downgradeFeatures") != "false"
+    return not made_by_hand(context) and context.get("downgradeFeatures") != "false"

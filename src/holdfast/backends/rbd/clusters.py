@@ -108,9 +108,7 @@ class Clusters:
     def accesses(self, cluster: str, secrets: Mapping[str, str], user: str = "") -> list[Access]:
         """Return the accesses to try, the likeliest first. Raises NotFound, Unauthorized."""
         instance = self.find(cluster)
-        monitors = instance.monitors if instance else ids.split_monitors(cluster)
-        if instance is None and not any(mark in cluster for mark in ".:[,"):
-            raise self._unknown(cluster)
+        monitors = self.monitors_of(cluster)
         found = credentials.of(secrets, "")
         if found is None and instance is not None:
             found = instance.credentials()
@@ -132,6 +130,13 @@ class Clusters:
             ]
         )
         return [Access(monitors, each, found.key) for each in dict.fromkeys(guesses) if each]
+
+    def monitors_of(self, cluster: str) -> tuple[str, ...]:
+        """Return the monitors that a cluster in an id stands for. Raises Invalid."""
+        instance = self.find(cluster)
+        if instance is None and not any(mark in cluster for mark in ".:[,"):
+            raise self._unknown(cluster)
+        return instance.monitors if instance else ids.split_monitors(cluster)
 
     def resolve(self, id: AnyId, secrets: Mapping[str, str]) -> ImageId:
         """Return the image an id of any form means. Raises NotFound."""

@@ -45,8 +45,9 @@ def unfence(shelf: Shelf, node: str) -> None:
     if known is None:
         return
     for address in known.get("addresses", ()):
-        # The rbd profile lets a user add entries and not remove them. One that stays refuses
-        # a client that no longer exists: the node maps anew, with another nonce.
+        # Ceph's rbd profile lets a user add entries and not remove them; what `holdfast prepare
+        # ceph` gives does. One that stays refuses a client that no longer exists: the node maps
+        # anew, with another nonce.
         with contextlib.suppress(errors.Unauthorized):
             blocklist(shelf.connection, "rm", str(address))
     shelf.fenced.remove(node)
@@ -85,7 +86,7 @@ def blocklist(connection: Connection, action: str, address: str) -> None:
         raise errors.Unauthorized(
             f"client.{connection.access.user} may not fence the client {address}",
             where,
-            "give it the monitor caps `profile rbd`; "
+            "give it the monitor caps that `holdfast prepare ceph --dry-run` shows; "
             f"or run: ceph osd blocklist {action} {address}",
         )
     raise errors.Unavailable(f"cannot fence the client {address} ({said or code})", where)

@@ -4,10 +4,11 @@
     rbd:CLUSTER/POOL/IMAGE@SNAPSHOT       a snapshot
     0001-LLLL-CLUSTERID-POOLNUMBER-UUID   made by ceph-csi
     mig_mons-MD5_image-UUID_HEXPOOL       ceph-csi's for volumes of the in-tree plug-in
+    IMAGE                                 ceph-csi's static volumes; see `parse_handle`
 
 CLUSTER is the name of a configured cluster, or its monitors, sorted and
 separated by commas, for classes and volumes that carry the connection
-themselves. The last two forms name things by number and hash, which `clusters`
+themselves. The forms of ceph-csi name things by number and hash, which `clusters`
 resolves; they are only ever read.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.backends import errors
@@ -81,6 +82,20 @@ def parse(text: str) -> AnyId | None:
         pool = bytes.fromhex(migrated[3]).decode(errors="replace")
         return MigratedId(migrated[1], pool, IN_TREE_PREFIX + migrated[2])
     return None
+
+
+def parse_handle(text: str, attributes: Mapping[str, str]) -> AnyId | None:
+    """Read a handle with the attributes of its PersistentVolume.
+
+    ceph-csi's volumes that people made by hand have the image's name as handle; which cluster
+    and pool it is in only the attributes say.
+    """
+    found = parse(text)
+    if found is None and attributes.get("staticVolume", "").casefold() == "true":
+        namespace = attributes.get("radosNamespace", "")
+        cluster, pool = attributes.get("clusterID", ""), attributes.get("pool", "")
+        found = parse(str(ImageId(cluster, pool, text, namespace)))
+    return found
 
 
 def cluster_of(monitors: Iterable[str]) -> str:

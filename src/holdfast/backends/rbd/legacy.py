@@ -105,6 +105,12 @@ def handle_of(
     )
 
 
+def volume_id(handle: str, attributes: Mapping[str, str]) -> str:
+    """Return the id that says where the image of a `csi` source is; see ids.parse_handle."""
+    found = ids.parse_handle(handle, attributes)
+    return handle if found is None or ids.parse(handle) is not None else str(found)
+
+
 def node_secret(source: Mapping[str, Any], namespace: str) -> SecretRef | None:
     """Return the Secret with the node's key that an `rbd` source names."""
     found = source.get("secretRef") or {}

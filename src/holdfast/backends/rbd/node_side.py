@@ -23,6 +23,7 @@ from typing import TypeVar
 from holdfast.backends import errors
 from holdfast.backends.protocol import Connected, Finding, MountSource, NodeInfo, VolumeHandle
 from holdfast.backends.rbd import (
+    checks,
     choosing,
     credentials,
     exclusive,
@@ -97,6 +98,18 @@ class RbdNodeSide:
             await asyncio.to_thread(self._records.remove, volume.id)
             self._accesses.pop(volume.id, None)
 
+    async def check_volume(self, volume: VolumeHandle) -> Sequence[Finding]:
+        """Test key, image and features of a volume that somebody made by hand."""
+        if not choosing.made_by_hand(volume.context):
+            return ()
+        try:
+            image, access = await self._run(lambda: self._reached(volume))
+            found, _ = await self._run(lambda: self._look(image, access))
+            choice = await choosing.choose(self._mappers, found, image.spec, volume.context)
+        except errors.BackendError as error:
+            return [checks.of_error("ceph image", error)]
+        return [Finding("ceph image", "ok", f"can be mapped by {choice.mapper.name}", image.spec)]
+
     async def lost(self) -> Mapping[str, Finding]:
         """Return the volumes whose mapping has ended by itself."""
         found: dict[str, Finding] = {}
@@ -121,7 +134,8 @@ class RbdNodeSide:
 
     async def checks(self) -> Sequence[Finding]:
         """Test bindings, mappers, features and monitors as this machine sees them."""
-        return await nodechecks.run(self._clusters, self._mappers)
+        found = await nodechecks.run(self._clusters, self._mappers)
+        return [*found, *(await self.lost()).values()]
 
     async def close(self) -> None:
         """Give up connections and threads; what is mapped stays mapped."""
@@ -227,15 +241,13 @@ class RbdNodeSide:
 
     def _reached(self, volume: VolumeHandle) -> tuple[ImageId, Access]:
         """Return which image a volume is and the access to it. Raises NotFound, Unauthorized."""
-        parsed = ids.parse(volume.id)
+        parsed = ids.parse_handle(volume.id, volume.context)
         if parsed is None:
             raise errors.NotFound(f'"{volume.id}" is no Ceph volume')
         image = self._clusters.resolve(parsed, volume.secrets)
         instance = self._clusters.find(image.cluster)
         given = volume.context.get("monitors", "")
-        monitors = ids.split_monitors(given or ("" if instance else image.cluster))
-        if not monitors and instance is not None:
-            monitors = instance.monitors
+        monitors = ids.split_monitors(given) or self._clusters.monitors_of(image.cluster)
         user = volume.context.get("user", "")
         found = credentials.of(volume.secrets, user, f"the Secret of {image.spec}")
         if found is None and volume.id in self._accesses:

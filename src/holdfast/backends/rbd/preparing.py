@@ -3,7 +3,7 @@
 What is there already is left as it is; what is missing is made; rights that are too
 few are extended. With `dry_run` the same is found out and nothing is changed. The
 least rights are Ceph's own profile `rbd`, for this pool only: make and remove images,
-and fence a client that is lost.
+and fence a client that is lost; and beyond it, to let that client back.
 
 Needs an administrator of the cluster: its configuration file and keyring.
 """
@@ -21,6 +21,8 @@ from holdfast.backends.rbd import bindings, failures, ids
 
 CONFIGURATION = Path("/etc/ceph/ceph.conf")
 PLACEMENT_GROUPS = 32
+# The profile lets a user add single clients to the blocklist, but take none off it.
+UNFENCING = 'allow command "osd blocklist" with blocklistop=rm addr regex "^[^/]+/[0-9]+$"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def prepare(
 def caps(wish: Wish) -> dict[str, str]:
     """Return the rights of the user, by daemon."""
     profiles = [f"profile rbd pool={pool}" for pool in (wish.pool, wish.data_pool) if pool]
-    return {"mon": "profile rbd", "osd": ", ".join(profiles), "mgr": profiles[0]}
+    return {"mon": f"profile rbd, {UNFENCING}", "osd": ", ".join(profiles), "mgr": profiles[0]}
 
 
 class _Preparation:
