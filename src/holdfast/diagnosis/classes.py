@@ -42,7 +42,8 @@ async def check(
     found = [finding for report in reports.values() for finding in report.findings]
     backend = open_backend(entry.backend)
     ours = refs.provision
-    usable = ours is None or (ours in reports and reports[ours].usable)
+    # A secret that is wrong by its looks need not be tried.
+    usable = ours is None or (ours in reports and reports[ours].sound)
     if usable and isinstance(backend, ClassChecker):
         values = reports[ours].values if ours is not None else NO_SECRETS
         found += await _ask(backend, parameters, values, where)

@@ -29,6 +29,11 @@ class SecretReport:
     usable: bool
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def sound(self) -> bool:
+        """Whether there are values, and none that is certainly wrong."""
+        return self.usable and all(each.severity != "error" for each in self.findings)
+
 
 async def check(reader: secrets.SecretReader, ref: SecretRef | None, user: str) -> SecretReport:
     """Look at the secret a reference names; `user` says who names it."""

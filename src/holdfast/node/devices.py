@@ -149,14 +149,11 @@ def find(image: Path) -> Loop | None:
 
 
 def is_lost(path: Path) -> bool:
-    """Return whether a loop device of ours gives nothing but errors.
+    """Return whether a loop device gives nothing but errors.
 
     Reads from it, past every cache: ask only about a device whose image was replaced, since
     one whose server is alive and waits makes the reader wait too.
     """
-    found = _inspect(path.name)
-    if found is None or not found.ours:
-        return False
     try:
         with _opened(path, os.O_RDONLY | os.O_DIRECT) as device, mmap.mmap(-1, PROBE) as place:
             os.preadv(device, [place], 0)
@@ -264,7 +261,11 @@ def _inspect(name: str, inode: int | None = None) -> Loop | None:
     try:
         with _opened(path, os.O_RDONLY) as device:
             info = _INFO.unpack(_status(device))
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            # Whoever served its file is dead, and the mark cannot be read any more. It is of no
+            # use to anybody, so it may be taken away like one of ours.
+            return Loop(path, _backing_file(name), True, 0)
         return None  # detached between two looks
     if inode is not None and info[_INODE] != inode:
         return None

@@ -53,11 +53,13 @@ class Trouble:
         return f"{found[0]['where']}: {found[0]['what']}; {found[0]['remedy']}"
 
     def end(self) -> None:
-        """Take everything away."""
+        """Take everything away. A claim whose volume was begun goes when Ceph can be asked."""
+        kubectl = self.where.kubectl
+        kubectl("-n", "kube-system", "delete", "secret", "ceph-secret", "--ignore-not-found")
+        self.where.apply(_admin(self._pool.ceph))
         for kinds in ("pod,pvc", "pv,sc", "secret,event"):
-            flags = ("--all", "--grace-period=0", "--force")
-            self.where.kubectl("delete", kinds, *flags, check=False)
-        self.where.kubectl("-n", "kube-system", "delete", "secret", "ceph-secret", check=False)
+            kubectl("delete", kinds, "--all", "--grace-period=1")
+        kubectl("-n", "kube-system", "delete", "secret", "ceph-secret")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ prints what a reader looks at with `kubectl exec`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,10 @@ while :; do echo $i > /mnt/$i && sync /mnt/$i && echo $i; i=$((i+1)); sleep 0.02
 READ = "for i in $(seq 0 $0); do test $(cat /mnt/$i) = $i || echo lost $i; done; echo all"
 
 
+def _await_more(last: Callable[[], int], count: int) -> None:
+    machine.eventually(lambda: last() > count, 60, f"the pod writes more than {count}")
+
+
 def test_osd_and_monitor_may_die_under_a_writing_pod(site: machine.Machine, pool: Pool) -> None:
     example = [yaml.safe_load((EXAMPLE / f"{name}.yaml").read_text()) for name in ("claim",)]
     site.apply(
@@ -172,8 +177,7 @@ def test_osd_and_monitor_may_die_under_a_writing_pod(site: machine.Machine, pool
             for daemon in daemons:
                 pool.ceph.kill(daemon)
             pool.ceph.start()
-            wanted = last() + 10
-            machine.eventually(lambda n=wanted: last() > n, 60, f"writes after {daemons}")
+            _await_more(last, last() + 10)
     finally:
         # A write that waits for the cluster cannot be interrupted.
         pool.ceph.start()

@@ -26,7 +26,7 @@ def site(pool: Pool, tmp_path: Path, kubectl_path: Path) -> Iterator[machine.Mac
     """A machine that knows the cluster."""
     made = machine.Machine(tmp_path, kubectl_path, python=secluded.python(tmp_path))
     made.data_dir.mkdir()
-    named = f'node_name = "{machine.NODE}"\n'
+    named = f'[node]\nname = "{machine.NODE}"\n'
     (made.data_dir / "holdfast.toml").write_text(named + pool.settings)
     try:
         yield made.start()
@@ -80,8 +80,7 @@ def test_a_killed_daemon_is_told_and_the_next_pod_has_the_volume(
     site.kubectl("delete", "pod", "second", "--now")
     site.wait_until_gone("pod", "second", 60)
     assert site.loops() == set() and _daemons(site) == []
-    told = [why for _, why, _ in site.events("second")]
-    assert "VolumeConditionAbnormal" not in told
+    assert "VolumeConditionAbnormal" not in [why for _, why, _ in site.events("second")]
     site.kubectl("delete", "pvc", "claim")
     machine.eventually(lambda: not pool.images(), 60, "the image is removed")
 

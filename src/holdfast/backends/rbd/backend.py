@@ -44,6 +44,7 @@ from holdfast.backends.rbd import (
 )
 from holdfast.backends.rbd import parameters as classes
 from holdfast.backends.rbd.clusters import Clusters, Place
+from holdfast.backends.rbd.connections import PoolMissing
 from holdfast.backends.rbd.ids import CsiId, ImageId
 from holdfast.backends.rbd.parameters import RbdParameters
 from holdfast.backends.rbd.shelf import CREATING, READY, Shelf
@@ -99,7 +100,10 @@ class RbdBackend:
 
         def work() -> Volume | None:
             with self._clusters.connections.using(place.access) as connection:
-                shelf = Shelf(connection, place.cluster, place.pool, place.namespace)
+                try:
+                    shelf = Shelf(connection, place.cluster, place.pool, place.namespace)
+                except PoolMissing:
+                    return None
                 found = creation.find(shelf, name)
             if found is None:
                 return None

@@ -153,7 +153,7 @@ def _of_caps(found: shelf.Shelf) -> Iterator[Finding]:
         what = f"client.{user} may not fence clients, so locks of lost nodes stay"
         yield Finding("ceph caps", "warning", what, found.where, remedy)
     elif not _may_unfence(found):
-        what = f"client.{user} may fence clients and not let them back; entries stay for a year"
+        what = f"client.{user} may fence clients and not take them off the list later"
         yield Finding("ceph caps", "warning", what, found.where, remedy)
     else:
         yield Finding("ceph caps", "ok", f"client.{user} may do what is needed", found.where)

@@ -74,11 +74,15 @@ class Connection:
             with failures.translated(f'open pool "{name}"', self.access.place):
                 return self.rados.open_ioctx(name)
         except errors.NotFound as error:
-            raise errors.Unavailable(
+            raise PoolMissing(
                 f'there is no pool "{name}"',
                 self.access.place,
                 f"make it: holdfast prepare ceph --pool {name}, or correct the class",
             ) from error
+
+
+class PoolMissing(errors.Unavailable):
+    """The cluster has no such pool (yet)."""
 
 
 class Connections:

@@ -40,17 +40,23 @@ def fence(shelf: Shelf, node: str) -> None:
 
 
 def unfence(shelf: Shelf, node: str) -> None:
-    """Let a node use images again. One that is not fenced is a success."""
-    known = shelf.fenced.get(node)
-    if known is None:
-        return
-    for address in known.get("addresses", ()):
-        # Ceph's rbd profile lets a user add entries and not remove them; what `holdfast prepare
-        # ceph` gives does. One that stays refuses a client that no longer exists: the node maps
-        # anew, with another nonce.
-        with contextlib.suppress(errors.Unauthorized):
-            blocklist(shelf.connection, "rm", str(address))
+    """Let a node use images again. One that is not fenced is a success.
+
+    Its old clients stay refused: one that lives on has data of before in its memory, and another
+    node may have written since. The node itself takes them off when they have ended (`forgive`).
+    """
     shelf.fenced.remove(node)
+
+
+def forgive(connection: Connection, address: str) -> None:
+    """Take a client of ours that has ended off the blocklist, where this user may do so.
+
+    Ceph's rbd profile lets a user add entries and not remove them; what `holdfast prepare ceph`
+    gives does. An entry that stays hits nobody: the next client has another nonce.
+    """
+    with contextlib.suppress(errors.Unauthorized):
+        if is_blocklisted(connection, address):
+            blocklist(connection, "rm", address)
 
 
 def refuse_fenced(shelf: Shelf, node: str) -> None:

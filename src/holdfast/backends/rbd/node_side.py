@@ -77,12 +77,14 @@ class RbdNodeSide:
         """Return the image's device, mapped now if it is not."""
         async with self._locks.hold(volume.id):
             record = await asyncio.to_thread(self._records.read, volume.id)
-            if record is not None:
-                found = await self._known(volume, record)
-                if found is not None:
-                    return found
+            if record is None:
+                return await self._map(volume)
+            found = await self._known(volume, record)
+            if found is None:
                 await self._unmap(record)
-            return await self._map(volume)
+                found = await self._map(volume)
+                await self._forgive(volume, record)
+            return found
 
     async def disconnect(self, volume: VolumeHandle) -> None:
         """Unmap the image. One that is not mapped is a success."""
@@ -234,10 +236,23 @@ class RbdNodeSide:
                     exclusive.bury(shelf, image.image, record.address)
                 else:
                     usage.forget(shelf, image.image, record.address)
+                fencing.forgive(shelf.connection, record.address)
 
         # A note that stays names an address: nobody's, or one that the next mapping buries.
         with contextlib.suppress(errors.BackendError):
             await self._run(work)
+
+    async def _forgive(self, volume: VolumeHandle, record: MappedImage) -> None:
+        """Tidy up behind a client of ours that has ended."""
+
+        def work() -> None:
+            image, access = self._reached(volume)
+            with self._shelf(image, access) as shelf:
+                fencing.forgive(shelf.connection, record.address)
+
+        if record.address:
+            with contextlib.suppress(errors.BackendError):
+                await self._run(work)
 
     def _reached(self, volume: VolumeHandle) -> tuple[ImageId, Access]:
         """Return which image a volume is and the access to it. Raises NotFound, Unauthorized."""

@@ -3,7 +3,7 @@
 What is there already is left as it is; what is missing is made; rights that are too
 few are extended. With `dry_run` the same is found out and nothing is changed. The
 least rights are Ceph's own profile `rbd`, for this pool only: make and remove images,
-and fence a client that is lost; and beyond it, to let that client back.
+and fence a client that is lost; and beyond it, to take it off the blocklist again.
 
 Needs an administrator of the cluster: its configuration file and keyring.
 """
