@@ -15,6 +15,7 @@ import pytest
 
 import machine
 import secluded
+from holdfast.node import devices
 from servers.ceph import objects
 from servers.ceph.pools import Pool
 
@@ -32,6 +33,15 @@ def site(pool: Pool, tmp_path: Path, kubectl_path: Path) -> Iterator[machine.Mac
         yield made.start()
     finally:
         made.dispose()
+        _detach_dead()
+
+
+def _detach_dead() -> None:
+    """After a failure: a file that was mounted in mounts that are gone has no path any more."""
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        device = Path("/dev") / path.parents[1].name
+        if path.read_text().strip() == "/" and devices.is_lost(device):
+            subprocess.run(["losetup", "--detach", device], check=False)
 
 
 def _daemons(site: machine.Machine) -> list[int]:
