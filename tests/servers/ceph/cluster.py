@@ -240,9 +240,11 @@ def _ended(pid: int) -> bool:
     """Whether the process has let go of everything; its arguments go earlier than its locks."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        # The first thread may be a zombie while others still hold files and their locks.
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except OSError:
         return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
+    return stat.rpartition(")")[2].split()[0] in "ZX" and threads <= 1
 
 
 def _free_ports() -> int:
