@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import machine
 from servers.ceph import objects
@@ -153,7 +152,11 @@ NUMBERS = """
 i=0
 while :; do echo $i > /mnt/$i && sync /mnt/$i && echo $i; i=$((i+1)); sleep 0.02; done
 """
-READ = "for i in $(seq 0 $0); do test $(cat /mnt/$i) = $i || echo lost $i; done; echo all"
+READ = """
+for i in $(seq 0 LAST); do test $(cat /mnt/$i) = $i || echo lost $i; done
+echo all
+exec sleep 1000000
+"""
 
 
 def _await_more(last: Callable[[], int], count: int) -> None:
@@ -161,11 +164,11 @@ def _await_more(last: Callable[[], int], count: int) -> None:
 
 
 def test_osd_and_monitor_may_die_under_a_writing_pod(site: machine.Machine, pool: Pool) -> None:
-    example = [yaml.safe_load((EXAMPLE / f"{name}.yaml").read_text()) for name in ("claim",)]
     site.apply(
-        objects.storage_class("ceph-rbd", "rbd.holdfast.dev", {"clusterID": "main"}), *example
+        objects.storage_class("ceph-storm", "rbd.holdfast.dev", {"clusterID": "main"}),
+        objects.claim("storm", "500Mi", "ceph-storm"),
+        objects.pod("writer", "storm", NUMBERS),
     )
-    site.apply(objects.pod("writer", "ceph-rbd-claim", NUMBERS))
     site.wait_for_phase("pod", "writer", "Running", 60)
 
     def last() -> int:
@@ -184,11 +187,11 @@ def test_osd_and_monitor_may_die_under_a_writing_pod(site: machine.Machine, pool
     written = last()
     assert all(reason != "VolumeConditionAbnormal" for _, reason, _ in site.events("writer"))
     _gone(site, "writer")
-    site.apply(objects.pod("reader", "ceph-rbd-claim", READ.replace("$0", str(written))))
+    site.apply(objects.pod("reader", "storm", READ.replace("LAST", str(written))))
     machine.eventually(lambda: "all" in site.kubectl("logs", "reader", check=False), 60, "reading")
     assert site.kubectl("logs", "reader").split() == ["all"]
     _gone(site, "reader")
-    _take_away(site, pool, "ceph-rbd-claim", ("sc", "ceph-rbd"))
+    _take_away(site, pool, "storm", ("sc", "ceph-storm"))
 
 
 def test_the_example_works_as_it_is_printed(site: machine.Machine, pool: Pool) -> None:
