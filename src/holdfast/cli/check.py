@@ -24,7 +24,7 @@ from holdfast.cli import session, terminal
 from holdfast.controllers import secrets
 from holdfast.diagnosis import classes, nodes, secretchecks
 from holdfast.runtime.http import HttpClient
-from holdfast.server import config, kubeconfig, systems
+from holdfast.server import config, systems
 
 Row = tuple[str, Finding]
 _API = "api"
@@ -37,7 +37,7 @@ _API = "api"
     "--kubeconfig",
     "kubeconfig_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="API whose classes and secrets are checked. Default: the one of the data directory.",
+    help="API whose classes and secrets are read. Default: the data directory's, else kubectl's.",
 )
 @click.argument("kind", nargs=-1)
 def command(
@@ -63,9 +63,8 @@ def command(
 async def _check(
     settings: config.Config, wanted: Sequence[str], kubeconfig_path: Path | None
 ) -> list[Row]:
-    path = kubeconfig_path or kubeconfig.path_in(settings.data_dir)
     async with session.storage(settings) as (backends, sides):
-        told, used = await _objects(path, wanted, backends, sides)
+        told, used = await _objects(settings.data_dir, kubeconfig_path, wanted, backends, sides)
         rows: list[Row] = []
         for kind in wanted or dict.fromkeys((*backends.configured(), *used)):
             rows += [(kind, finding) for finding in await _system(kind, backends)]
@@ -94,11 +93,15 @@ async def _machine(kind: str, sides: systems.NodeSides) -> Sequence[Finding]:
 
 
 async def _objects(
-    path: Path, wanted: Sequence[str], backends: systems.Backends, sides: systems.NodeSides
+    data_dir: Path,
+    path: Path | None,
+    wanted: Sequence[str],
+    backends: systems.Backends,
+    sides: systems.NodeSides,
 ) -> tuple[list[Row], list[str]]:
     """Check classes and volumes; return the findings and the kinds that are used."""
     try:
-        async with session.api(path) as client:
+        async with session.api(data_dir, path) as client:
             rows, used = await _classes(client, wanted, backends)
             more, in_use = await _volumes(client, wanted, sides)
             used += in_use
@@ -106,7 +109,7 @@ async def _objects(
                 if kind in registry.BACKENDS:
                     more += [(kind, each) for each in await _nodes(client, kind, backends)]
             return rows + more, used
-    except (kubeconfig.KubeconfigError, OSError, api_errors.StatusError) as error:
+    except (terminal.CommandError, OSError, api_errors.StatusError) as error:
         what = "no API answers, so classes, volumes and secrets were not checked"
         remedy = "start Holdfast (holdfast up), or name an API with --kubeconfig"
         return [(_API, Finding("api", "warning", what, str(error), remedy))], []

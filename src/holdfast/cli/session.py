@@ -6,7 +6,6 @@ a volume.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,11 +40,9 @@ def kind_of(word: str) -> str:
 
 
 @asynccontextmanager
-async def api(path: Path) -> AsyncIterator[HttpClient]:
-    """Connect to the API a kubeconfig names."""
-    found = kubeconfig.read(path)
-    context = ssl.create_default_context(cadata=found.authority.decode("ascii"))
-    async with HttpClient(found.url, token=found.token, ca=context, timeout=15.0) as client:
+async def api(data_dir: Path, path: Path | None = None) -> AsyncIterator[HttpClient]:
+    """Connect to the API that `cluster` finds. Raises CommandError."""
+    async with cluster(data_dir, path).client(timeout=15.0) as client:
         yield client
 
 
@@ -55,10 +52,18 @@ def cluster(data_dir: Path, path: Path | None) -> access.Access:
     Raises CommandError.
     """
     own = kubeconfig.path_in(data_dir)
+    here = own.exists()
     try:
-        return access.find(path or (own if own.exists() else None))
+        return access.find(path or (own if here else None))
     except access.AccessError as error:
-        raise terminal.CommandError(str(error)) from error
+        hint = "" if path or here else f" (no Holdfast was started in {data_dir}: holdfast up)"
+        raise terminal.CommandError(f"{error}{hint}") from error
+
+
+def is_own(data_dir: Path, path: Path | None) -> bool:
+    """Return whether `cluster` finds the Holdfast of the data directory itself."""
+    own = kubeconfig.path_in(data_dir)
+    return own.exists() and (path is None or (path.exists() and path.samefile(own)))
 
 
 @asynccontextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +157,23 @@ def test_orphans_and_lost_volumes_are_found(running: machine.Machine) -> None:
         lost: "missing: not in the storage system",
         orphan: "orphan: no volume object",
     }
+
+
+def test_the_cluster_kubectl_would_use_is_asked_where_no_holdfast_was_started(
+    running: machine.Machine, tmp_path: Path
+) -> None:
+    running.apply(make_class("plain"), make_claim("data"))
+    running.wait_for_phase("pvc", "data", "Bound")
+    env = {**os.environ, "HOLDFAST_DATA_DIR": str(tmp_path), "KUBECONFIG": str(running.kubeconfig)}
+    command = [sys.executable, "-m", "holdfast.cli"]
+    done = subprocess.run([*command, "volumes"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "default/data" in done.stdout and "missing" not in done.stdout
+    assert "local could not be asked: " in done.stderr and "--data-dir" in done.stderr
+    done = subprocess.run([*command, "check"], env=env, capture_output=True, text=True)
+    assert "class plain: its parameters can be used" in done.stdout
+    del env["KUBECONFIG"]
+    env["HOME"] = str(tmp_path)
+    done = subprocess.run([*command, "volumes"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"no Holdfast was started in {tmp_path}: holdfast up" in done.stderr

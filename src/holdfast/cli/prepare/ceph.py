@@ -14,7 +14,6 @@ from holdfast.api import kinds
 from holdfast.backends.rbd import manifests, preparing
 from holdfast.cli import session, terminal
 from holdfast.kit import files
-from holdfast.server import kubeconfig
 
 _HIDDEN = "(not shown; use --output, --apply or --show-secrets)"
 
@@ -94,7 +93,7 @@ def _text(objects: list[dict[str, Any]]) -> str:
 async def _apply(data_dir: Path, objects: list[dict[str, Any]]) -> None:
     """Create the objects; a Secret that exists gets the new values, a class has to be equal."""
     secret, storage_class = objects
-    async with session.api(kubeconfig.path_in(data_dir)) as client:
+    async with session.api(data_dir) as client:
         name, namespace = secret["metadata"]["name"], secret["metadata"]["namespace"]
         try:
             await client.create(kinds.SECRET, secret, namespace)
