@@ -34,8 +34,7 @@ def kind_of(word: str) -> str:
     kind = KINDS.get(word, word)
     if kind in known:
         return kind
-    near = suggest.nearest(word, {*known, *KINDS})
-    hint = f"did you mean {near}?" if near else f"known: {', '.join(sorted(known))}"
+    hint = suggest.hint(word, sorted({*known, *KINDS}))
     raise terminal.CommandError(f"there is no storage system {word!r} here; {hint}")
 
 

@@ -290,9 +290,7 @@ def _dotted(section: str) -> tuple[str, ...]:
 
 
 def _unknown(path: Path, key: str, known: tuple[str, ...]) -> ConfigError:
-    near = suggest.nearest(key, known)
-    hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
-    return ConfigError(f"{path}: unknown key {key}; {hint}")
+    return ConfigError(f"{path}: unknown key {key}; {suggest.hint(key, known)}")
 
 
 def _choice(value: str | None, where: str, choices: tuple[str, ...], default: str) -> str:

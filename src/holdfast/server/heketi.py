@@ -28,6 +28,7 @@ from holdfast.heketi.executors.ssh import SshSettings, SshTransport
 from holdfast.heketi.service import Service
 from holdfast.heketi.settings import ExecutorSettings, Settings, SettingsError, truth
 from holdfast.heketi.state import State
+from holdfast.server import address, config
 
 log = logging.getLogger("holdfast.heketi")
 # Where a pod finds its own service account.
@@ -62,7 +63,7 @@ async def run(service: Service, gate: auth.Gate | None, ready: Callable[[int], N
 
 async def _serve(service: Service, app: http.App, ready: Callable[[int], None]) -> None:
     settings = service.settings
-    sock = serving.listen(settings.host, settings.port)
+    sock = address.bind(config.Listen(settings.host, settings.port, fallback=False))
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
 

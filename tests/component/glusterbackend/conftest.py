@@ -14,6 +14,7 @@ import heketiservice
 from cluster import Cluster
 from holdfast.heketi import auth, http, serving
 from holdfast.heketi.executors.protocol import Executor
+from holdfast.server import address, config
 from holdfast.testing.apiserver import api_server
 
 
@@ -37,7 +38,7 @@ async def served(
     """Run it on a port of its own."""
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     async with heketiservice.running(directory, executor) as running:
-        sock = serving.listen("127.0.0.1", port)
+        sock = address.bind(config.Listen("127.0.0.1", port, fallback=False))
         started = asyncio.Event()
         gate = auth.Gate(auth.Keys(heketiservice.ADMIN, heketiservice.USER))
         app = http.App(running.service, gate)

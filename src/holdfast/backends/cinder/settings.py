@@ -82,9 +82,7 @@ def _instance(name: str, values: Mapping[str, object]) -> Instance:
     where = f"[cinder.{name}]"
     for key, value in values.items():
         if key not in _KEYS:
-            guess = suggest.nearest(key, _KEYS)
-            hint = f"did you mean {guess}?" if guess else f"known here: {', '.join(_KEYS)}"
-            raise errors.Invalid(f"unknown key {key}", where, hint)
+            raise errors.Invalid(f"unknown key {key}", where, suggest.hint(key, _KEYS))
         if not isinstance(value, str):
             raise errors.Invalid(f"{key} is not a string", where)
     text = {key: str(value) for key, value in values.items()}

@@ -260,9 +260,7 @@ def _instance(name: str, section: Mapping[str, object]) -> Instance:
     where = f"holdfast.toml [gluster.{name}]"
     for key, value in section.items():
         if key not in _SECTION:
-            near = suggest.nearest(key, _SECTION)
-            hint = f"did you mean {near}?" if near else f"known: {', '.join(_SECTION)}"
-            raise errors.Invalid(f'unknown key "{key}"', where, hint)
+            raise errors.Invalid(f'unknown key "{key}"', where, suggest.hint(key, _SECTION))
         if key == "clones":
             if not isinstance(value, bool):
                 raise errors.Invalid('"clones" is neither true nor false', where)

@@ -62,9 +62,7 @@ def _instance(name: str, section: dict[str, object]) -> Instance:
     ids.check_name(name, "cluster in holdfast.toml")
     for key in section:
         if key not in KEYS:
-            guess = suggest.nearest(key, KEYS)
-            hint = f"did you mean {guess}? " if guess else ""
-            raise errors.Invalid(f'unknown key "{key}"', where, f"{hint}known: {', '.join(KEYS)}")
+            raise errors.Invalid(f'unknown key "{key}"', where, suggest.hint(key, KEYS))
     monitors = _monitors(section.pop("monitors", None), where)
     for key, value in section.items():
         if not isinstance(value, str):

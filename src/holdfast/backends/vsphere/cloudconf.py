@@ -152,9 +152,7 @@ def _heading(line: str, where: str) -> tuple[str, str]:
 def _check_key(section: str, key: str, place: str) -> None:
     known = _KNOWN[section]
     if known and key not in known:
-        guess = suggest.nearest(key, known)
-        hint = f"did you mean {guess}?" if guess else f"known there: {', '.join(known)}"
-        raise errors.Invalid(f'unknown key "{key}" in [{section}]', place, hint)
+        raise errors.Invalid(f'unknown key "{key}" in [{section}]', place, suggest.hint(key, known))
 
 
 def _meaningful(line: str) -> bool:

@@ -110,8 +110,7 @@ def _set(values: Values, name: str, keys: list[str], value: Any) -> None:
         last = number == len(keys) - 1
         if not free and (not isinstance(place, Mapping) or key not in place):
             known = place if isinstance(place, Mapping) else ()
-            near = suggest.nearest(key, known)
-            hint = f"did you mean {near}?" if near else f"known there: {', '.join(known) or 'none'}"
+            hint = suggest.hint(key, known)
             raise InstallError(f"--set {name}: there is no value {key}; {hint}")
         free = free or key in _FREE
         if last:
