@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     not_selected = pytest.mark.skip(reason="end to end: run with `make e2e`")
     e2e_selected = _is_end_to_end(config)
     for item in items:
+        if e2e_selected and _runs_kubernetes(item):
+            item.add_marker(pytest.mark.e2e)
         if "e2e" in item.keywords and not e2e_selected:
             item.add_marker(not_selected)
         elif "root" in item.keywords and os.geteuid() != 0:
@@ -68,6 +70,14 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # the library has no
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     """Deal out tests as Together does, whatever `--dist` says."""
     return Together(config, log)
+
+
+def _runs_kubernetes(item: pytest.Item) -> bool:
+    """Whether it is about Kubernetes' programs; other runs have it where these are named."""
+    names = getattr(item, "fixturenames", ())
+    spec = getattr(item, "callspec", None)
+    chosen = spec is not None and spec.params.get("cluster") == "kubernetes"
+    return chosen or "kubernetes" in names or "real_cluster" in names
 
 
 def _is_end_to_end(config: pytest.Config) -> bool:

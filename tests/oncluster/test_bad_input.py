@@ -211,6 +211,7 @@ def _storage(directory: Path) -> dict[str, dict[str, dict[str, object]]]:
 
 
 # What each name needs besides, and one of its parameters with a letter too few.
+HEKETI = {"resturl": "http://127.0.0.1:9"}
 MISSPELT: Mapping[str, tuple[Mapping[str, str | None], str, str]] = {
     "local.holdfast.dev": ({}, "layot", "layout"),
     "kubernetes.io/host-path": ({}, "layot", "layout"),
@@ -223,6 +224,8 @@ MISSPELT: Mapping[str, tuple[Mapping[str, str | None], str, str]] = {
     "kubernetes.io/cinder": ({}, "availabilty", "availability"),
     "kubernetes.io/vsphere-volume": ({}, "diskformt", "diskFormat"),
     "csi.vsphere.vmware.com": ({}, "storagepolicynam", "storagePolicyName"),
+    "gluster.holdfast.dev": (HEKETI, "volumetyp", "volumetype"),
+    "kubernetes.io/glusterfs": (HEKETI, "volumetyp", "volumetype"),
 }
 NOWHERE = [{"key": "topology.kubernetes.io/zone", "values": ["zone-of-nobody"]}]
 
@@ -233,6 +236,8 @@ def _wrong(provisioner: str) -> dict[str, tuple[Object, tuple[str, ...]]]:
     parameters = {key: value for key, value in given.items() if value is not None}
     if "adminSecretName" in parameters:
         lost = {**parameters, "adminSecretName": "lost"}
+    elif provisioner == "kubernetes.io/glusterfs":
+        lost = {**parameters, "secretName": "lost", "secretNamespace": "bad-input"}
     else:
         lost = {**parameters, f"{CSI}name": "lost", f"{CSI}namespace": "bad-input"}
     return {
