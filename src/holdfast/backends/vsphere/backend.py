@@ -27,18 +27,19 @@ from holdfast.backends.protocol import (
     WantedClass,
 )
 from holdfast.backends.vsphere import (
-    attaching,
     checks,
     configuration,
     discovery,
+    holders,
     identifiers,
     parameters,
     placement,
     topology,
 )
-from holdfast.backends.vsphere.attaching import Attachments, Disk
+from holdfast.backends.vsphere.attaching import Attachments
 from holdfast.backends.vsphere.firstclass import FirstClassDisks
 from holdfast.backends.vsphere.gateway import Gateway, Link
+from holdfast.backends.vsphere.holders import Disk
 from holdfast.backends.vsphere.identifiers import DiskId, VmdkId, VolumeId
 from holdfast.backends.vsphere.intents import Intents
 from holdfast.backends.vsphere.inventory import Datastore
@@ -229,9 +230,9 @@ class VsphereBackend:
         """Return the node VMs' UUIDs by volume id."""
         found: dict[str, list[str]] = {}
         for link in self._homes():
-            holders = await self.gateway.run(attaching.read_all, link)
+            machines = await self.gateway.run(holders.read_all, link)
             stores = await self.gateway.run(_stores, link)
-            for key, nodes in attaching.attached(holders).items():
+            for key, nodes in holders.attached(machines).items():
                 kind, _, name = key.partition(":")
                 if kind == "fcd":
                     uuid, _, moid = name.partition("@")

@@ -23,8 +23,9 @@ from holdfast.backends.vsphere import (
     policies,
     tasks,
 )
-from holdfast.backends.vsphere.attaching import Attachments, Disk
+from holdfast.backends.vsphere.attaching import Attachments
 from holdfast.backends.vsphere.gateway import Gateway, Link
+from holdfast.backends.vsphere.holders import Disk
 from holdfast.backends.vsphere.identifiers import DiskId, SnapshotId
 from holdfast.backends.vsphere.intents import Intent, Intents
 from holdfast.backends.vsphere.inventory import Datastore

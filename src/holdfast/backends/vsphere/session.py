@@ -38,6 +38,8 @@ _READS = re.compile(
 )
 _VERSION = re.compile(r"<version>([^<]+)</version>")
 _COOKIE = re.compile(r'vmware_soap_session="?([^";]+)')
+# Sends one call by pyVmomi's transport; gives the HTTP status and the answer or the fault.
+Exchange = Callable[[Any, Any, Any, Any], tuple[int, Any]]
 
 
 class Session:
@@ -134,38 +136,47 @@ class Session:
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:
         """Send one call; raises pyVmomi's faults and the connection's errors."""
-        name = info.wsdlName
-        if name in _LOGIN_CALLS:
-            return self._send(mo, info, args)
+        return self.call(self._exchange, _lost_session, mo, info, args)
+
+    def call(
+        self, exchange: Exchange, lost: Callable[[Any], bool], mo: Any, info: Any, args: Any
+    ) -> Any:
+        """Send one call by `exchange`; `lost` says whether its answer shows no session."""
+        if info.wsdlName in _LOGIN_CALLS:
+            return self._send(exchange, mo, info, args)
         if self._content is None:
             self._open(self.generation)
         generation = self.generation
         try:
-            result = self._send(mo, info, args)
-            if not _lost_session(result):
+            result = self._send(exchange, mo, info, args)
+            if not lost(result):
                 return result
         except Exception as error:
             if not isinstance(error, vim.fault.NotAuthenticated):
                 raise
         self._open(generation, again=True)
-        return self._send(mo, info, args)
+        return self._send(exchange, mo, info, args)
 
     def InvokeAccessor(self, mo: Any, info: Any) -> Any:
         """Refuse: properties are read through the PropertyCollector, many at a time."""
         raise NotImplementedError(f"read {info.name} of {mo} through inventory.Reader")
 
-    def _send(self, mo: Any, info: Any, args: Any) -> Any:
+    def _send(self, exchange: Exchange, mo: Any, info: Any, args: Any) -> Any:
         self.calls[info.wsdlName] += 1
         try:
-            status, found = self._soap.InvokeMethod(mo, info, args, self)
+            status, found = exchange(self._soap, mo, info, args)
         except (http.client.RemoteDisconnected, ConnectionError):
             # An idle connection may have been closed under us; only reading may be repeated.
             if not _READS.match(info.wsdlName):
                 raise
-            status, found = self._soap.InvokeMethod(mo, info, args, self)
+            status, found = exchange(self._soap, mo, info, args)
         if status == 200:
             return found
         raise found
+
+    def _exchange(self, transport: Any, mo: Any, info: Any, args: Any) -> tuple[int, Any]:
+        status, found = transport.InvokeMethod(mo, info, args, self)
+        return status, found
 
     def _open(self, generation: int, *, again: bool = False) -> None:
         with self._lock:

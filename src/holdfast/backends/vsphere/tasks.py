@@ -25,7 +25,7 @@ from holdfast.backends.vsphere import faults
 from holdfast.backends.vsphere.sdk import vim, vmodl
 from holdfast.backends.vsphere.session import Session
 
-FIRST_LOOK = 0.002
+FIRST_LOOK = 0.001
 LAST_LOOK = 1.0
 # For so long tasks are waited for although vCenter does not answer.
 PATIENCE = 60.0

@@ -20,8 +20,9 @@ from holdfast.backends.vsphere import (
     policies,
     tasks,
 )
-from holdfast.backends.vsphere.attaching import Attachments, Disk, Holder
+from holdfast.backends.vsphere.attaching import Attachments
 from holdfast.backends.vsphere.gateway import Gateway, Link
+from holdfast.backends.vsphere.holders import Disk, Holder
 from holdfast.backends.vsphere.identifiers import VmdkId
 from holdfast.backends.vsphere.intents import Intent, Intents
 from holdfast.backends.vsphere.inventory import Datacenter, Datastore
@@ -29,6 +30,8 @@ from holdfast.backends.vsphere.parameters import Wish
 from holdfast.backends.vsphere.sdk import vim
 
 KIB = 1 << 10
+# The kind of backing that can grow in its VM.
+FLAT = "VirtualDiskFlatVer2BackingInfo"
 # How many datastores are tried when one is full after all.
 TRIES = 3
 
@@ -278,15 +281,14 @@ class Vmdks:
             )
 
     async def _grow_held(self, link: Link, holder: Holder, disk: Disk, size: int) -> None:
-        device = holder.device(disk)
-        if not isinstance(device.backing, vim.vm.device.VirtualDisk.FlatVer2BackingInfo) or (
-            device.backing.parent is not None
-        ):
+        held = holder.device(disk)
+        if held is None or held.backing != FLAT or len(held.files) > 1:
             raise errors.Conflict(
                 "a disk cannot grow while its VM has a snapshot",
                 f"VM {holder.machine.name}",
                 "delete the VM's snapshots first",
             )
+        device = held.whole(link.session)
         device.capacityInKB = size >> 10
         device.capacityInBytes = size
         change = vim.vm.device.VirtualDeviceSpec(operation="edit", device=device)
