@@ -186,28 +186,6 @@ async def test_an_answer_about_tags_is_complete_or_an_error(
         await made.close()
 
 
-async def test_a_full_datastore_is_named_and_another_one_taken_when_the_class_allows(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> None:
-    wanted = request("vmdk")
-    proxy.fail(Rule("CreateVirtualDisk_Task", "fault", 1, name="NoDiskSpace"))
-    free = VsphereBackend({"main": vcenter.settings(port=proxy.port)}, tmp_path / "free")
-    bound = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "bound")
-    try:
-        made = await free.create_volume(wanted)
-        stores = ("LocalDS_0", "LocalDS_1")
-        found = [each for each in stores if vcenter.files(each, "kubevols")]
-        assert sum(wanted.name in str(vcenter.files(each, "kubevols")) for each in found) == 1
-        assert (await free.create_volume(wanted)).id == made.id
-        await free.delete_volume(made.id)
-        proxy.fail(Rule("CreateVirtualDisk_Task", "fault", 1, name="NoDiskSpace"))
-        with pytest.raises(errors.Exhausted, match="NoDiskSpace"):
-            await bound.create_volume(request("vmdk"))
-    finally:
-        await free.close()
-        await bound.close()
-
-
 async def test_many_at_once_through_a_bad_line_are_made_once_each(
     backend: VsphereBackend, vcenter: VCenter, proxy: FaultProxy
 ) -> None:
@@ -329,10 +307,13 @@ async def test_killed_at_any_call_nothing_is_doubled_or_orphaned(
             await backend.close()
 
 
+@pytest.mark.parametrize(
+    ("disk", "order"), [("vmdk", "CreateVirtualDisk_Task"), ("fcd", "CreateDisk_Task")]
+)
 async def test_a_restart_waits_for_the_task_the_dead_process_started(
-    slow: VCenter, tmp_path: Path
+    slow: VCenter, tmp_path: Path, disk: str, order: str
 ) -> None:
-    wanted = request("vmdk")
+    wanted = request(disk)
     child = start(
         {
             "settings": slow.settings(),
@@ -352,9 +333,9 @@ async def test_a_restart_waits_for_the_task_the_dead_process_started(
         found = await backend.find_volume(wanted)
         assert time.monotonic() - begun > 0.5, "it did not wait for the task"
         assert found is not None and found.size == GIB
-        assert backend.gateway.calls()["CreateVirtualDisk_Task"] == 0
+        assert backend.gateway.calls()[order] == 0
         assert await backend.create_volume(wanted) == found
-        assert sum(wanted.name in each for each in slow.files("LocalDS_0", "kubevols")) == 1
+        assert volumes(slow, wanted.name) == 1
     finally:
         await backend.close()
 

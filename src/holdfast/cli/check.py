@@ -63,7 +63,7 @@ def command(
 async def _check(
     settings: config.Config, wanted: Sequence[str], kubeconfig_path: Path | None
 ) -> list[Row]:
-    async with session.storage(settings) as (backends, sides):
+    async with session.storage(settings, kubeconfig_path) as (backends, sides):
         told, used = await _objects(settings.data_dir, kubeconfig_path, wanted, backends, sides)
         rows: list[Row] = []
         for kind in wanted or dict.fromkeys((*backends.configured(), *used)):

@@ -6,10 +6,12 @@ a volume.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from holdfast.backends.protocol import SecretSource
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.cli import terminal
 from holdfast.runtime import access
 from holdfast.runtime.http import HttpClient
@@ -45,6 +47,26 @@ async def api(data_dir: Path, path: Path | None = None) -> AsyncIterator[HttpCli
         yield client
 
 
+def secret_source(data_dir: Path, path: Path | None = None) -> SecretSource:
+    """Return what reads Secrets from the API that `cluster` finds, with a connection for each."""
+
+    async def read(ref: SecretRef) -> Mapping[str, str]:
+        from holdfast.backends import errors
+        from holdfast.controllers import secrets
+
+        try:
+            async with api(data_dir, path) as client:
+                return await secrets.SecretReader(client).read(ref)
+        except (terminal.CommandError, OSError) as error:
+            raise errors.Unauthorized(
+                f"no Kubernetes API that has it answers ({error})",
+                f"secret {ref}",
+                "start Holdfast",
+            ) from error
+
+    return read
+
+
 def cluster(data_dir: Path, path: Path | None) -> access.Access:
     """Return the way to the API: a file's, else the data directory's, else kubectl's own.
 
@@ -67,15 +89,19 @@ def is_own(data_dir: Path, path: Path | None) -> bool:
 
 @asynccontextmanager
 async def storage(
-    settings: config.Config,
+    settings: config.Config, path: Path | None = None
 ) -> AsyncIterator[tuple[systems.Backends, systems.NodeSides]]:
-    """Open the backends and this machine's node sides when they are used, and close them."""
+    """Open the backends and this machine's node sides when they are used, and close them.
+
+    Secrets that a storage system's configuration names are read from the API that `cluster` finds.
+    """
     count = settings.nodes.count or machines.remembered(settings.data_dir).count
     names = machines.names(settings.node_name, count)
     local = assemble.local_backend(settings.data_dir, names, lambda name: "")
-    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local})
+    secrets = secret_source(settings.data_dir, path)
+    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local}, secrets)
     root = settings.data_dir / "nodes" / settings.node_name
-    sides = systems.NodeSides(root, settings.storage, {})
+    sides = systems.NodeSides(root, settings.storage, {}, secrets)
     try:
         yield backends, sides
     finally:

@@ -44,6 +44,7 @@ from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.quotas import QuotaStatus
 from holdfast.controllers.reclaiming import Reclaimer
 from holdfast.controllers.scheduling.scheduler import Scheduler
+from holdfast.controllers.secrets import SecretReader
 from holdfast.controllers.workloads import deployments, replicasets, statefulsets
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
@@ -96,7 +97,9 @@ def control_plane(
     sides: list[systems.NodeSides] = []
     fleet = _machines(settings, as_kubelet, informers, extra_sides, sides)
     local = local_backend(settings.data_dir, tuple(fleet.states), fleet.refusal)
-    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local})
+    backends = systems.Backends(
+        settings.data_dir, settings.storage, {"local": local}, SecretReader(as_provisioner).read
+    )
     backends.open_configured()
     served = {**backends.served(), **extra}
     provisioners = Provisioners(served, backends.drivers())
@@ -166,7 +169,7 @@ def _machines(
 
     def build(node: str, link: Client, caches: Informers, recorder: Recorder) -> NodeAgent:
         root = settings.data_dir / "nodes" / node
-        made = systems.NodeSides(root, settings.storage, extra_sides)
+        made = systems.NodeSides(root, settings.storage, extra_sides, SecretReader(link).read)
         sides.append(made)
         return NodeAgent(
             link,

@@ -32,6 +32,7 @@ from holdfast.controllers import attaching, expanding, provisioning, snapshots
 from holdfast.controllers.csidrivers import MANAGED_BY, OURS
 from holdfast.controllers.lostnodes import LostNodes
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners, Served
+from holdfast.controllers.secrets import SecretReader
 from holdfast.runtime.access import Access
 from holdfast.runtime.client import Client
 from holdfast.runtime.informer import Informers
@@ -136,7 +137,9 @@ class ClusterController:
         if settings.local_node:
             root = settings.data_dir / "volumes"
             opened["local"] = LocalBackend(root, settings.local_node)
-        self.backends = systems.Backends(settings.data_dir, settings.storage, opened)
+        self.backends = systems.Backends(
+            settings.data_dir, settings.storage, opened, SecretReader(client).read
+        )
         self.backends.open_configured()
         kinds_here = {*registry.BACKENDS, *opened}
         served = {

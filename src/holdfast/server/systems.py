@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 
 from holdfast.backends import errors, registry
 from holdfast.backends.missing import MissingBackend
-from holdfast.backends.protocol import Backend, NodeSide
+from holdfast.backends.protocol import Backend, NodeSide, SecretSource, SecretUser
 from holdfast.backends.registry import Instances
 from holdfast.controllers.provisioners import Served
 
@@ -33,17 +33,22 @@ class _Closing(Protocol):
 
 
 class Backends:
-    """The backends of storage systems by kind; `opened` are those that need no opening."""
+    """The backends of storage systems by kind; `opened` are those that need no opening.
+
+    `secrets` reads the Secrets that the configuration of a storage system names.
+    """
 
     def __init__(
         self,
         data_dir: Path,
         instances: Mapping[str, Instances],
         opened: Mapping[str, Backend],
+        secrets: SecretSource | None = None,
     ) -> None:
         self._root = data_dir / DIRECTORY
         self._instances = instances
         self._opened = dict(opened)
+        self._secrets = secrets
 
     def open_configured(self) -> None:
         """Open what has a section; raises errors.Invalid for one that is wrong."""
@@ -92,9 +97,11 @@ class Backends:
         if make is None:
             raise _unknown(kind)
         try:
-            return make(self._instances.get(kind, {}), self._root / kind)
+            found = make(self._instances.get(kind, {}), self._root / kind)
         except ImportError as error:
             raise _without_library(kind, error) from error
+        _let_read(found, self._secrets)
+        return found
 
 
 class NodeSides(Mapping[str, NodeSide]):
@@ -108,9 +115,11 @@ class NodeSides(Mapping[str, NodeSide]):
         directory: Path,
         instances: Mapping[str, Instances],
         extra: Mapping[str, NodeSide],
+        secrets: SecretSource | None = None,
     ) -> None:
         self._root = directory / DIRECTORY
         self._instances = instances
+        self._secrets = secrets
         self._opened = dict(extra)
         self._names = tuple(dict.fromkeys((*registry.NODE_SIDES, *extra)))
 
@@ -119,9 +128,11 @@ class NodeSides(Mapping[str, NodeSide]):
         if kind not in self._opened:
             make = registry.NODE_SIDES[kind]
             try:
-                self._opened[kind] = make(self._instances.get(kind, {}), self._root / kind)
+                side = make(self._instances.get(kind, {}), self._root / kind)
             except ImportError as error:
                 raise _without_library(kind, error) from error
+            _let_read(side, self._secrets)
+            self._opened[kind] = side
         return self._opened[kind]
 
     def __contains__(self, kind: object) -> bool:
@@ -142,6 +153,12 @@ class NodeSides(Mapping[str, NodeSide]):
             _, side = self._opened.popitem()
             if isinstance(side, _Closing):
                 await side.close()
+
+
+def _let_read(opened: object, secrets: SecretSource | None) -> None:
+    """Give the way to Secrets to what may have one named in its configuration."""
+    if secrets is not None and isinstance(opened, SecretUser):
+        opened.use_secrets(secrets)
 
 
 def _unknown(kind: str) -> errors.BackendError:

@@ -27,16 +27,28 @@ _FAULT = """<?xml version="1.0" encoding="UTF-8"?>
 </soapenv:Fault></soapenv:Body></soapenv:Envelope>"""
 
 
+_ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
+<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
+ xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+<soapenv:Body><{0}Response xmlns="urn:vim25">{1}</{0}Response></soapenv:Body></soapenv:Envelope>"""
+_FAILED = """<returnval><objects><obj type="Task">{0}</obj>
+<propSet><name>info.state</name><val xsi:type="TaskInfoState">error</val></propSet>
+<propSet><name>info.error</name><val xsi:type="LocalizedMethodFault"><fault xsi:type="{1}"/>
+<localizedMessage>injected</localizedMessage></val></propSet></objects></returnval>"""
+_TASK = re.compile(rb">(failing-(\w+)-\d+)<")
+
+
 @dataclass(slots=True)
 class Rule:
     """What happens to the next `times` calls of `method`.
 
-    `kind` is what: "delay" by `seconds`, "status" with `code`, "fault" named `name`, "reset"
-    before the call is passed on, "lost" after it was answered.
+    `kind` is what: "delay" by `seconds`, "status" with `code`, "fault" named `name`, "task" for
+    a task that is taken on and then fails with that fault, "reset" before the call is passed on,
+    "lost" after it was answered.
     """
 
     method: str
-    kind: Literal["delay", "status", "fault", "reset", "lost"]
+    kind: Literal["delay", "status", "fault", "task", "reset", "lost"]
     times: int = 1
     seconds: float = 0.0
     code: int = 503
@@ -144,6 +156,14 @@ class _Handler(BaseHTTPRequestHandler):
             text = _FAULT.format(rule.name).encode()
             self._answer(500, [("Content-Type", "text/xml")], text)
             return
+        elif rule is not None and rule.kind == "task":
+            task = f"failing-{rule.name}-{self.owner.calls[method]}"
+            self._tell(method, f'<returnval type="Task">{task}</returnval>')
+            return
+        if asked := _TASK.search(body):
+            # Nobody else's task is read with it: only one is under way in these tests.
+            self._tell(method, _FAILED.format(asked[1].decode(), asked[2].decode()))
+            return
         status, headers, content = self._forward(body)
         if rule is not None and rule.kind == "lost":
             self._cut()
@@ -172,6 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _tell(self, method: str, content: str) -> None:
+        text = _ANSWER.format(method, content)
+        self._answer(200, [("Content-Type", "text/xml")], text.encode())
 
     def _cut(self) -> None:
         self.close_connection = True

@@ -48,19 +48,35 @@ class VCenter:
         make_certificate(self.certificate, directory / "vcenter.key")
         secret = directory / "password"
         secret.write_text(password)
-        argv = [
+        self._argv = [
             str(self._programs / "vcsim"),
             *("-password-file", str(secret)),
             *("-tlscert", str(self.certificate), "-tlskey", str(directory / "vcenter.key")),
             *options,
         ]
-        # The simulator keeps its datastores in directories of their own below TMPDIR.
-        environment = {**os.environ, "TMPDIR": str(directory)}
-        self._log = (directory / "vcsim.log").open("wb")
-        self._process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=self._log, env=environment, text=True
-        )
+        self._process = self._start()
         self.port = int(self._first_line().rpartition(":")[2])
+
+    def restart(self, password: str = "") -> None:
+        """Begin anew at the same address: sessions, disks and tags are gone."""
+        self.stop()
+        if password:
+            self.password = password
+            (self.directory / "password").write_text(password)
+        self._process = self._start("-l", f"127.0.0.1:{self.port}")
+        self._first_line()
+
+    def _start(self, *options: str) -> subprocess.Popen[str]:
+        # The simulator keeps its datastores in directories of their own below TMPDIR.
+        environment = {**os.environ, "TMPDIR": str(self.directory)}
+        self._log = (self.directory / "vcsim.log").open("ab")
+        return subprocess.Popen(
+            [*self._argv, *options],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            text=True,
+        )
 
     def stop(self) -> None:
         """End the process."""

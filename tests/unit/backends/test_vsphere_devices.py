@@ -18,12 +18,14 @@ from holdfast.backends.vsphere.sdk import soap, types, vim
 VAL = """
 <val xmlns="urn:vim25" xmlns:xsd="http://www.w3.org/2001/XMLSchema"
      xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="ArrayOfVirtualDevice">
- <VirtualDevice xsi:type="ParaVirtualSCSIController"><key>1000</key><controllerKey>100</controllerKey>
+ <VirtualDevice xsi:type="ParaVirtualSCSIController"><key>1000</key>
+  <controllerKey>100</controllerKey>
   <unitNumber>3</unitNumber><busNumber>1</busNumber><device>2000</device>
   <sharedBus>noSharing</sharedBus><scsiCtlrUnitNumber>7</scsiCtlrUnitNumber></VirtualDevice>
  <VirtualDevice xsi:type="VirtualDisk"><key>2000</key>
   <deviceInfo><label>Hard disk 1 &amp; only</label><summary>1 KB</summary></deviceInfo>
-  <backing xsi:type="VirtualDiskFlatVer2BackingInfo"><fileName>[ds] kubevols/a-000001.vmdk</fileName>
+  <backing xsi:type="VirtualDiskFlatVer2BackingInfo">
+   <fileName>[ds] kubevols/a-000001.vmdk</fileName>
    <datastore type="Datastore">datastore-7</datastore><diskMode>independent_persistent</diskMode>
    <uuid>6000C29a-bbcc-ddee-1122-334455667788</uuid>
    <parent xsi:type="VirtualDiskFlatVer2BackingInfo"><fileName>[ds] kubevols/a.vmdk</fileName>

@@ -79,10 +79,12 @@ def test_the_in_tree_file_is_read_with_its_quotes_and_comments() -> None:
     ],
     ids=["ini", "yaml"],
 )
-def test_a_secret_that_a_file_names_is_asked_to_be_mounted(text: str, tmp_path: Path) -> None:
+def test_a_secret_that_a_file_names_is_asked_to_be_mounted_where_no_api_is_known(
+    text: str, tmp_path: Path
+) -> None:
     path = tmp_path / "vsphere.conf"
     path.write_text(text)
-    with pytest.raises(errors.Unauthorized, match=r"kube-system/vcc .*not read") as caught:
+    with pytest.raises(errors.Unauthorized, match=r"kube-system/vcc .*no Kubernetes API") as caught:
         cloudconf.load(path, "main", Tags()).home.credentials()
     assert "secret_dir" in caught.value.remedy
     mounted = tmp_path / "secret"

@@ -19,6 +19,7 @@ from holdfast.backends.protocol import (
     Capacity,
     Finding,
     NodeState,
+    SecretSource,
     Snapshot,
     SnapshotPage,
     Volume,
@@ -69,6 +70,10 @@ class VsphereBackend:
     async def close(self) -> None:
         """Wait for running calls, log out, end the threads."""
         await self.gateway.close()
+
+    def use_secrets(self, read: SecretSource) -> None:
+        """Read the Secrets that a `vsphere.conf` names by this."""
+        self.gateway.logins.use(read)
 
     # Volumes.
 

@@ -21,11 +21,14 @@ from typing import Any
 import yaml
 
 from holdfast.backends import errors
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.backends.vsphere import configuration
 from holdfast.backends.vsphere.configuration import Center, Credentials, Tags, Workspace
 from holdfast.kit import suggest
 
 _SECTION = re.compile(r'\[\s*([A-Za-z]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]$')
+# Where a Secret is whose namespace the file does not say.
+NAMESPACE = "kube-system"
 Sections = dict[tuple[str, str], dict[str, str]]
 
 _LOGIN = "user password server port insecure-flag ca-file thumbprint datacenters"
@@ -81,9 +84,10 @@ def load(path: Path, instance: str, tags: Tags, credentials: str = "") -> Worksp
             server = center.server
             source = Path(credentials).expanduser()
             reader = _from_secret_path(source, server)
+            centers.append(replace(center, credentials=reader, secret=None))
         else:
             reader = configuration.watched(path, _again(path, instance, center.name))
-        centers.append(replace(center, credentials=reader))
+            centers.append(replace(center, credentials=reader))
     return replace(workspace, centers=tuple(centers))
 
 
@@ -251,6 +255,7 @@ def _center(name: str, own: Mapping[str, str], common: Mapping[str, str], place:
     datacenters = setting("datacenters") or common.get("datacenter", "")
     user, password = setting("user"), setting("password")
     server = own.get("server") or name
+    secret = None if user and password else _secret(setting)
     return Center(
         server=server,
         port=int(port),
@@ -258,25 +263,26 @@ def _center(name: str, own: Mapping[str, str], common: Mapping[str, str], place:
         insecure=setting("insecure-flag").lower() in ("1", "true", "yes", "on"),
         ca_file=setting("ca-file"),
         thumbprint=setting("thumbprint"),
-        credentials=_fixed(user, password, place, server, _secret(setting)),
+        secret=secret,
+        credentials=_fixed(user, password, place, server, secret),
     )
 
 
-def _secret(setting: Callable[[str], str]) -> str:
-    """Return the Secret a file says the credentials are in, as NAMESPACE/NAME; empty for none."""
-    name, namespace = setting("secret-name"), setting("secret-namespace")
-    return f"{namespace}/{name}" if name and namespace else name
+def _secret(setting: Callable[[str], str]) -> SecretRef | None:
+    """Return the Secret a file says the credentials are in."""
+    name = setting("secret-name")
+    return SecretRef(setting("secret-namespace") or NAMESPACE, name) if name else None
 
 
-def _fixed(user: str, password: str, place: str, server: str, secret: str) -> Any:
+def _fixed(user: str, password: str, place: str, server: str, secret: SecretRef | None) -> Any:
     def read() -> Credentials:
         if user and password:
             return Credentials(user, password)
-        if secret:
-            # The session logs in below everything that could ask an API.
+        if secret is not None:
+            # Whoever has an API reads the Secret and does not come here.
             raise errors.Unauthorized(
                 f"the credentials for vCenter {server} are in the Secret {secret} (secret-name), "
-                "which is not read from the API",
+                "and no Kubernetes API is known here",
                 place,
                 "mount the Secret and set secret_dir to its directory in the instance, or name it "
                 "in the class: csi.storage.k8s.io/provisioner-secret-name and -namespace",

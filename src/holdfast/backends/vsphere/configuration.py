@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.backends import errors
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.kit import suggest
 
 PORT = 443
@@ -41,6 +42,7 @@ class Center:
     insecure: bool = False
     ca_file: str = ""
     thumbprint: str = ""
+    secret: SecretRef | None = None  # where the API has user and password; see secretlogins
     credentials: Callable[[], Credentials] = field(
         default=lambda: Credentials("", ""), repr=False, compare=False
     )

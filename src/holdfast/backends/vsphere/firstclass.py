@@ -314,9 +314,12 @@ class FirstClassDisks:
         )
 
     async def _task(self, link: Link, start: Callable[[Any, Any, Any], Any], found: Found) -> Any:
-        id = vim.vslm.ID(id=found.uuid)
-        disks = link.session.content.vStorageObjectManager
-        return await self._gateway.finish(link, lambda: start(disks, id, _store(link, found)))
+        def begin() -> Any:
+            # Here and not outside: this may log in, which waits.
+            disks = link.session.content.vStorageObjectManager
+            return start(disks, vim.vslm.ID(id=found.uuid), _store(link, found))
+
+        return await self._gateway.finish(link, begin)
 
     def _get(self, link: Link, id: DiskId) -> Found:
         """Return a disk from where it was last seen, or from wherever it is now."""

@@ -21,6 +21,7 @@ from holdfast.backends.vsphere import configuration, faults
 from holdfast.backends.vsphere.configuration import Center, Workspace
 from holdfast.backends.vsphere.inventory import Reader
 from holdfast.backends.vsphere.policies import Policies
+from holdfast.backends.vsphere.secretlogins import SecretLogins
 from holdfast.backends.vsphere.session import Session
 from holdfast.backends.vsphere.tagging import Tagging
 from holdfast.backends.vsphere.tasks import TaskWaiter
@@ -51,8 +52,11 @@ class Link:
 class Gateway:
     """All vCenters of all instances. Belongs to one event loop."""
 
-    def __init__(self, workspaces: Mapping[str, Workspace]) -> None:
+    def __init__(
+        self, workspaces: Mapping[str, Workspace], logins: SecretLogins | None = None
+    ) -> None:
         self.workspaces = dict(workspaces)
+        self.logins = logins or SecretLogins()
         self._links: dict[tuple[str, str], Link] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
@@ -72,7 +76,7 @@ class Gateway:
         """Return the way to a vCenter by its name; empty for home. Raises NotFound."""
         workspace, found = self._find(center)
         who = ""
-        reader = found.credentials
+        reader = self.logins.reader(found)
         if secrets:
             given = configuration.from_secret(secrets, found.server, "the class's secret")
             digest = hashlib.sha256(given.password.encode()).hexdigest()
@@ -112,6 +116,7 @@ class Gateway:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what blocks in a thread of the gateway's; raises backends.errors."""
         loop = asyncio.get_running_loop()
+        self.logins.enter(loop)
         where = next((each.session.where for each in args if isinstance(each, Link)), "vSphere")
 
         def call() -> T:

@@ -20,8 +20,16 @@ from pathlib import Path
 from typing import Protocol
 
 from holdfast.backends import blockdevices, errors
-from holdfast.backends.protocol import Connected, Device, Finding, NodeInfo, VolumeHandle
+from holdfast.backends.protocol import (
+    Connected,
+    Device,
+    Finding,
+    NodeInfo,
+    SecretSource,
+    VolumeHandle,
+)
 from holdfast.backends.vsphere import identifiers
+from holdfast.backends.vsphere.secretlogins import SecretLogins
 
 BY_ID = Path("/dev/disk/by-id")
 DMI = Path("/sys/class/dmi/id")
@@ -122,12 +130,18 @@ class VsphereNodeSide:
         *,
         node_id: str = "",
         room: Room | None = None,
+        logins: SecretLogins | None = None,
         patience: float = APPEAR_SECONDS,
     ) -> None:
         self._guest = guest or LinuxGuest()
         self._node_id = node_id
         self._room = room
+        self._logins = logins or SecretLogins()
         self._patience = patience
+
+    def use_secrets(self, read: SecretSource) -> None:
+        """Read the Secrets that a `vsphere.conf` names by this."""
+        self._logins.use(read)
 
     async def connect(self, volume: VolumeHandle, context: Mapping[str, str]) -> Connected:
         """Return the disk's device once it is there, with its size as it is now."""
@@ -158,6 +172,7 @@ class VsphereNodeSide:
         """Return how many volumes fit, as vCenter says; a guess where it cannot be asked."""
         if self._room is None:
             return MAX_VOLUMES
+        self._logins.enter(asyncio.get_running_loop())
         try:
             async with asyncio.timeout(ROOM_SECONDS):
                 return await asyncio.to_thread(self._room, node)
@@ -212,10 +227,12 @@ def node_side(instances: Mapping[str, Mapping[str, object]], directory: Path) ->
     by_id = Path(given[0]).expanduser() if given else BY_ID
     noted = directory / NOTE
     node_id = noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
+    logins = SecretLogins()
     return VsphereNodeSide(
         LinuxGuest(by_id),
         node_id=identifiers.node_uuid(node_id) or node_id,
-        room=functools.partial(_room, instances) if _connected(instances) else None,
+        logins=logins,
+        room=functools.partial(_room, instances, logins) if _connected(instances) else None,
     )
 
 
@@ -224,12 +241,12 @@ def _connected(instances: Mapping[str, Mapping[str, object]]) -> bool:
     return any(each.get("server") or each.get("config") for each in instances.values())
 
 
-def _room(instances: Mapping[str, Mapping[str, object]], node: str) -> int:
+def _room(instances: Mapping[str, Mapping[str, object]], logins: SecretLogins, node: str) -> int:
     # Only here: a node that asks no vCenter does without its library.
     from holdfast.backends.vsphere import attaching, configuration, faults
     from holdfast.backends.vsphere.gateway import Gateway
 
-    gateway = Gateway(configuration.read(instances))
+    gateway = Gateway(configuration.read(instances), logins)
     try:
         for link in gateway.links():
             with faults.translated(link.session.where):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from holdfast.cli import terminal
+from holdfast.cli import session, terminal
 from holdfast.server import config
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ def _with(data_dir: Path, instance: str, work: Callable[[Any, Any], Awaitable[T]
 
     async def run() -> T:
         gateway = Gateway(workspaces)
+        gateway.logins.use(session.secret_source(data_dir))
         try:
             home = workspaces[instance].home.name if instance else gateway.home.home.name
             return await work(gateway, gateway.link(home))

@@ -52,7 +52,7 @@ _TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("holdfast prepare vsphere roles --mode policy --principal <user@domain>", CHECK),
     ),
     (
-        r"InvalidLogin|no user is named|no password is|which is not read from the API",
+        r"InvalidLogin|no user is named|no Kubernetes API is known here|neither \"\S+\.username\"",
         "login",
         ("# Correct user and password where the configuration or the Secret has them:", CHECK),
     ),
