@@ -11,7 +11,7 @@ from holdfast.backends import errors
 from holdfast.backends.protocol import Finding
 from holdfast.backends.vsphere import documents, preparing, roles
 from holdfast.backends.vsphere.backend import VsphereBackend
-from servers.vsphere.vcenter import VCenter
+from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
 
@@ -140,8 +140,8 @@ async def test_an_image_builds_variables_are_checked_against_the_inventory(
     link = backend.gateway.link()
     values = {
         "vcenter_server": vcenter.address,
-        "vcenter_username": "u",
-        "vcenter_password": 'p"',
+        "vcenter_username": USER,
+        "vcenter_password": vcenter.password,
         "vcenter_cluster": "DC0_C0",
         "vcenter_datacenter": "DC0",
         "vcenter_resource_pool": "Resources",
@@ -153,6 +153,14 @@ async def test_an_image_builds_variables_are_checked_against_the_inventory(
     text = documents.packer(values)
     assert documents.read_packer(text, "file") == values
     assert await backend.gateway.run(documents.check_packer, link, values) == []
+    stranger = {**values, "vcenter_password": "AIUc63$#v4LZ"}
+    (said,) = await backend.gateway.run(documents.check_packer, link, stranger)
+    assert said.startswith("vcenter_username, vcenter_password: ")
+    assert "AIUc63" not in said
+    (said,) = await backend.gateway.run(
+        documents.check_packer, link, {**values, "vcenter_server": "vc.example"}
+    )
+    assert said.startswith('vcenter_server: "vc.example" is not 127.0.0.1')
     wrong = {**values, "vcenter_cluster": "DC0_C1", "vm_network": "VM Netwerk"}
     found = await backend.gateway.run(documents.check_packer, link, wrong)
     assert [each.split(":")[0] for each in found] == [

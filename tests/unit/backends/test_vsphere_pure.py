@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from holdfast.backends.vsphere import (
     roles,
     slots,
 )
-from holdfast.backends.vsphere.configuration import Tags
+from holdfast.backends.vsphere.configuration import Center, Credentials, Tags
 from holdfast.backends.vsphere.identifiers import DiskId, SnapshotId, VmdkId
 
 IN_TREE = """
@@ -313,6 +314,43 @@ def test_metallb_is_asked_for_five_values_and_checks_them() -> None:
     ):
         with pytest.raises(errors.Invalid):
             documents.metallb(*arguments, "front")
+
+
+# The documents' passwords, and letters that mean something to HCL, INI and YAML.
+ODD = ("AIUc63$#v4LZ", "k8S!@Vcp123", 'a\\b"c;d=e', "${x}%{y}$${z}", "ä: \t# '[]")
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_any_password_goes_through_every_file_unchanged(password: str) -> None:
+    center = Center("vc", datacenters=("DC",), credentials=lambda: Credentials("u@d", password))
+    workspace = configuration.Workspace("main", (center,), datacenter="DC")
+    again = parse(documents.vsphere_conf(workspace, secrets=True))
+    assert again.home.credentials() == Credentials("u@d", password)
+    made = documents.secret(workspace, "vcc", "kube-system", secrets=True)
+    content = yaml.safe_load(yaml.safe_dump(made))["stringData"]
+    assert configuration.from_secret(content, "vc", "") == Credentials("u@d", password)
+    values = dict.fromkeys(documents.PACKER, "x") | {"vcenter_password": password}
+    text = documents.packer(values)
+    assert documents.read_packer(text, "file") == values
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('vcenter_password = "k8S\\!"', "escape"),
+        ('vcenter_password = "k8S${var.x}"', "template"),
+        ('vcenter_pasword = "x"', "did you mean vcenter_password"),
+        ("vcenter_password = x", 'no name = "value"'),
+        ('vcenter_password = "x"', "missing: vcenter_server"),
+    ],
+)
+def test_what_is_wrong_in_an_image_builds_file_is_named_without_the_password(
+    line: str, said: str
+) -> None:
+    with pytest.raises(errors.Invalid, match=said) as caught:
+        documents.read_packer(f"# made by hand\n{line}  // as agreed\n", "my.pkrvars.hcl")
+    assert "k8S" not in str(caught.value)
+    assert "my.pkrvars.hcl" in str(caught.value)
 
 
 def test_sizes_are_read_as_govc_writes_them() -> None:

@@ -7,16 +7,16 @@ caller says so; the file then is the caller's to keep.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.backends import errors
 from holdfast.backends.vsphere import legacy
-from holdfast.backends.vsphere.configuration import Workspace
+from holdfast.backends.vsphere.configuration import Credentials, Workspace
 from holdfast.backends.vsphere.gateway import Link
 from holdfast.backends.vsphere.sdk import vim
+from holdfast.backends.vsphere.session import Session
 from holdfast.kit import suggest
 
 HIDDEN = "********"
@@ -31,7 +31,12 @@ PACKER = (
     "vcenter_folder",
     "vm_network",
 )
-_PACKER_LINE = re.compile(r'\s*([a-z_]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(#.*)?$')
+_PACKER_LINE = re.compile(r'\s*([a-z_]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*((#|//).*)?$')
+# HCL's escapes; `${` and `%{` begin a template and are written with the first letter twice.
+_ESCAPE = re.compile(
+    r"\\(?:([nrt\"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))|([$%])\5\{|([$%])\{"
+)
+_LETTERS = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 # Private and public numbers of autonomous systems: RFC 6996 and 7607 leave out 0 and 65535.
 _LARGEST_ASN = 4_294_967_294
 
@@ -101,7 +106,7 @@ def storage_class(name: str, parameters: Mapping[str, str], *, csi: bool) -> dic
 
 def packer(values: Mapping[str, str]) -> str:
     """Return the variables of the image build as vsphere.auto.pkrvars.hcl."""
-    return "".join(f"{key} = {_quoted(values[key])}\n" for key in PACKER)
+    return "".join(f"{key} = {_hcl(values[key])}\n" for key in PACKER)
 
 
 def read_packer(text: str, where: str) -> dict[str, str]:
@@ -117,7 +122,7 @@ def read_packer(text: str, where: str) -> dict[str, str]:
             guess = suggest.nearest(match[1], PACKER)
             hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(PACKER)}"
             raise errors.Invalid(f'unknown variable "{match[1]}"', f"{where}:{number}", hint)
-        found[match[1]] = json.loads(f'"{match[2]}"')
+        found[match[1]] = _read_hcl(match[2], f"{where}:{number}")
     missing = [key for key in PACKER if not found.get(key)]
     if missing:
         raise errors.Invalid(f"missing: {', '.join(missing)}", where, "set them")
@@ -125,8 +130,8 @@ def read_packer(text: str, where: str) -> dict[str, str]:
 
 
 def check_packer(link: Link, values: Mapping[str, str]) -> list[str]:
-    """Return what of the variables does not exist in the vCenter, one line each."""
-    wrong: list[str] = []
+    """Return what of the variables is wrong in the vCenter, one line each."""
+    wrong = _login_wrong(link, values)
     try:
         datacenter = link.reader.datacenter(values["vcenter_datacenter"])
     except errors.NotFound as error:
@@ -153,6 +158,47 @@ def check_packer(link: Link, values: Mapping[str, str]) -> list[str]:
     except errors.NotFound as error:
         wrong.append(f"vcenter_folder: {error.what}; {error.remedy}")
     return wrong
+
+
+def _login_wrong(link: Link, values: Mapping[str, str]) -> list[str]:
+    """Log in as the image build would."""
+    center, server = link.center, values["vcenter_server"]
+    if server not in (center.server, center.name):
+        return [f'vcenter_server: "{server}" is not {center.name}, which was asked for the rest']
+    given = Credentials(values["vcenter_username"], values["vcenter_password"])
+    session = Session(center, lambda: given)
+    try:
+        session.content  # noqa: B018 - logs in
+    except errors.Unauthorized as error:
+        return [f"vcenter_username, vcenter_password: {error.what}"]
+    finally:
+        session.close()
+    return []
+
+
+def _read_hcl(text: str, where: str) -> str:
+    """Return what a quoted text of HCL means; raises errors.Invalid without quoting it."""
+
+    def meaning(match: re.Match[str]) -> str:
+        letter, short, long, unknown, doubled, template = match.groups()
+        if unknown is not None:
+            raise errors.Invalid("HCL has no such escape", where, "write \\\\ for one backslash")
+        if template:
+            remedy = f"write {template}{template}{{ for {template}{{"
+            raise errors.Invalid("begins a template, which cannot be checked", where, remedy)
+        if doubled:
+            return f"{doubled}{{"
+        return _LETTERS[letter] if letter else chr(int(short or long, 16))
+
+    return _ESCAPE.sub(meaning, text)
+
+
+def _hcl(text: str) -> str:
+    """Return a text as HCL quotes it."""
+    escaped = re.sub(r"([$%])\{", r"\1\1{", _quoted(text)[1:-1])
+    for letter in "nrt":
+        escaped = escaped.replace(_LETTERS[letter], f"\\{letter}")
+    return f'"{escaped}"'
 
 
 def _names(link: Link, kind: Any, root: Any) -> list[str]:
