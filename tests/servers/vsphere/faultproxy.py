@@ -30,7 +30,7 @@ _FAULT = """<?xml version="1.0" encoding="UTF-8"?>
 _ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
 <soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
  xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
-<soapenv:Body><{0}Response xmlns="urn:vim25">{1}</{0}Response></soapenv:Body></soapenv:Envelope>"""
+<soapenv:Body><{0}Response xmlns="{2}">{1}</{0}Response></soapenv:Body></soapenv:Envelope>"""
 _FAILED = """<returnval><objects><obj type="Task">{0}</obj>
 <propSet><name>info.state</name><val xsi:type="TaskInfoState">error</val></propSet>
 <propSet><name>info.error</name><val xsi:type="LocalizedMethodFault"><fault xsi:type="{1}"/>
@@ -44,15 +44,17 @@ class Rule:
 
     `kind` is what: "delay" by `seconds`, "status" with `code`, "fault" named `name`, "task" for
     a task that is taken on and then fails with that fault, "reset" before the call is passed on,
-    "lost" after it was answered.
+    "lost" after it was answered; "answer" with `text` in the namespace `space` instead.
     """
 
     method: str
-    kind: Literal["delay", "status", "fault", "task", "reset", "lost"]
+    kind: Literal["delay", "status", "fault", "task", "reset", "lost", "answer"]
     times: int = 1
     seconds: float = 0.0
     code: int = 503
     name: str = ""
+    text: str = ""
+    space: str = "urn:vim25"
 
 
 class FaultProxy:
@@ -160,6 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             task = f"failing-{rule.name}-{self.owner.calls[method]}"
             self._tell(method, f'<returnval type="Task">{task}</returnval>')
             return
+        elif rule is not None and rule.kind == "answer":
+            self._tell(method, rule.text, rule.space)
+            return
         if asked := _TASK.search(body):
             # Nobody else's task is read with it: only one is under way in these tests.
             self._tell(method, _FAILED.format(asked[1].decode(), asked[2].decode()))
@@ -193,8 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _tell(self, method: str, content: str) -> None:
-        text = _ANSWER.format(method, content)
+    def _tell(self, method: str, content: str, space: str = "urn:vim25") -> None:
+        text = _ANSWER.format(method, content, space)
         self._answer(200, [("Content-Type", "text/xml")], text.encode())
 
     def _cut(self) -> None:
