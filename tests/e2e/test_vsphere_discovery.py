@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import machine
 from machine import Machine, eventually
@@ -45,7 +46,7 @@ def configure(found: Machine, text: str, uuid: str = "") -> None:
         (note / "vm-uuid").write_text(uuid)
 
 
-def prepare(found: Machine, *arguments: str) -> str:
+def prepare(found: Machine, *arguments: str, code: int = 0) -> str:
     """Run `holdfast prepare vsphere` and return what it printed."""
     environment = {
         **found.environment(),
@@ -59,7 +60,7 @@ def prepare(found: Machine, *arguments: str) -> str:
         timeout=60,
         env=environment,
     )
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == code, done.stderr + done.stdout
     return done.stdout
 
 
@@ -113,6 +114,7 @@ device_dir = "{guest.links}"
             tag = f"k8s-zone-{region}-{zone}"
             wanted += ["--attach", f"{tag}=/DC{number}/host/DC{number}_C{cluster}"]
             wanted += ["--attach", f"{tag}=/DC{number}/datastore/LocalDS_{cluster}"]
+    files(found, vcenter, guest.links.parent)
     prepare(found, "roles", "--mode=platform", "--role=kubernetes", f"--principal={WHO}")
     assert "VirtualMachine.State.RevertToSnapshot" in vcenter.govc("role.ls", "kubernetes")
     assert "kubernetes" in vcenter.govc("permissions.ls", "/DC0")
@@ -176,6 +178,49 @@ device_dir = "{guest.links}"
     told = found.get("node", machine.NODE)
     assert told is not None
     assert node.items() <= told["metadata"]["labels"].items()
+    began_anew(found, vcenter, kept)
+
+
+def began_anew(found: Machine, vcenter: VCenter, kept: dict[str, str]) -> None:
+    """A vCenter that is back is followed again; before its tags are, nothing is removed."""
+    vcenter.restart()
+    assert {n: each["metadata"]["uid"] for n, each in discovered(found).items()} == kept
+    prepare(
+        found,
+        *("tags", "--region", "k8s-region-x1=k8s-zone-x1-a", "--attach", "k8s-region-x1=/DC0"),
+        *("--attach", "k8s-zone-x1-a=/DC0/datastore/LocalDS_1"),
+    )
+    (left,) = eventually(
+        lambda: classes if len(classes := discovered(found)) == 1 else None, 40, "one class"
+    )
+    assert left in kept
+
+
+def files(found: Machine, vcenter: VCenter, directory: Path) -> None:
+    """The files of the platform's image and network parts."""
+    values = {
+        "vcenter_server": "127.0.0.1",
+        "vcenter_username": USER,
+        "vcenter_password": vcenter.password,
+        "vcenter_cluster": "DC0_C0",
+        "vcenter_datacenter": "DC0",
+        "vcenter_resource_pool": "Resources",
+        "vcenter_datastore": "LocalDS_0",
+        "vcenter_folder": "/DC0/vm",
+        "vm_network": "VM Network",
+    }
+    path = directory / "vsphere.auto.pkrvars.hcl"
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    path.write_text("\n".join(lines))
+    assert "is there" in prepare(found, "packer", str(path))
+    path.write_text("\n".join(lines).replace("LocalDS_0", "LocalDS_7"))
+    said = prepare(found, "packer", str(path), code=1)
+    assert 'vcenter_datastore: "LocalDS_7" does not exist; did you mean "LocalDS_' in said
+    assert vcenter.password not in said
+    five = ("--router", "192.0.2.1", "--router", "192.0.2.2", "--router-asn", "65000")
+    made = prepare(found, "metallb", *five, "--asn", "65001", "--range", "198.51.100.0/28")
+    kinds = [each["kind"] for each in yaml.safe_load_all(made)]
+    assert kinds == ["BGPPeer", "BGPPeer", "IPAddressPool", "BGPAdvertisement"]
 
 
 def of_a_zone(found: Machine, vcenter: VCenter, name: str) -> None:
@@ -211,13 +256,12 @@ def test_the_cloud_provider_by_hand_and_its_volumes(
     vcenter.govc("datastore.create", "-type", "local", *where, *hosts)
     virtual = f"/DC0/vm/{FOLDER}/DC0_C0_RP0_VM0"
     conf = tmp_path / "vsphere.conf"
-    password = vcenter.password.replace("\\", "\\\\").replace('"', '\\"')
     conf.write_text(
         f"""
 # as on the masters of the cluster
 [Global]
-user = "{USER}"
-password = "{password}"
+secret-name = "vcp"
+secret-namespace = "kube-system"
 port = "{vcenter.port}"
 insecure-flag = "1"
 datacenters = "DC0"
@@ -239,7 +283,13 @@ scsicontrollertype = pvscsi
         vcenter.uuid_of(virtual),
     )
     try:
+        found.start()
         before = found.holdfast("check", "vsphere", check=False)
+        assert "kube-system/vcp: not found" in before.stdout
+        content = {"127.0.0.1.username": USER, "127.0.0.1.password": vcenter.password}
+        found.create(_SECRET + json.dumps(content))
+        before = found.holdfast("check", "vsphere", check=False)
+        assert vcenter.password not in before.stdout
         assert "disk.enableUUID is not set" in before.stdout
         prepare(found, "roles", "--mode=policy", "--role=k8s-vcp", f"--principal={WHO}")
         assert "StorageProfile.View" in vcenter.govc("role.ls", "k8s-vcp")
@@ -255,7 +305,6 @@ scsicontrollertype = pvscsi
         by_hand = ("--datastore", "vsanDatastore", "--size", "10G", "k8sData/MySQLDisk.vmdk")
         prepare(found, "disk", *by_hand)
         assert vcenter.files("vsanDatastore", "k8sData") == ["MySQLDisk.vmdk"]
-        found.start()
         reasons(found, vcenter, tmp_path)
         left_behind(found, vcenter.uuid_of(f"/DC0/vm/{FOLDER}/DC0_C0_RP0_VM1"))
         for name in ("class", "claim", "pod"):
@@ -313,6 +362,14 @@ def reasons(found: Machine, vcenter: VCenter, directory: Path) -> None:
         assert "holdfast check vsphere" in answer["cause"]["fix"]
         found.kubectl("delete", "pvc", name)
 
+
+_SECRET = """
+apiVersion: v1
+kind: Secret
+metadata:
+  name: vcp
+  namespace: kube-system
+stringData: """
 
 _WRONG = """
 apiVersion: storage.k8s.io/v1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from holdfast.backends import errors
-from holdfast.backends.protocol import VolumeRequest
+from holdfast.backends.protocol import Finding, VolumeRequest
 from holdfast.backends.secretrefs import SecretRef
 from holdfast.backends.vsphere.backend import VsphereBackend
 from servers.vsphere.vcenter import USER, VCenter
@@ -120,6 +120,73 @@ async def test_a_secret_of_the_api_is_read_at_each_login_and_its_change_counts(
     await backend.detach(made.id, node)
     await backend.delete_volume(made.id)
     assert set(api.asked) == {SecretRef("kube-system", "vcc")}
+
+
+async def test_a_file_with_user_and_password_is_used_word_for_word(
+    vcenter: VCenter, tmp_path: Path
+) -> None:
+    vcenter.gather("kubernetes-cluster", [MACHINE])
+    conf = tmp_path / "vsphere.conf"
+    conf.write_text(
+        CLOUD_PROVIDER.replace("PORT", str(vcenter.port))
+        .replace("172.20.0.16", "127.0.0.1")
+        .replace("Mcloud", "DC0")
+        .replace("k8s@vsphere.local", USER)
+        .replace(SECOND, FIRST)
+    )
+    backend = VsphereBackend({"main": {"config": str(conf)}}, tmp_path / "own")
+    try:
+        made = await backend.create_volume(VolumeRequest("pvc-b3754406", GIB))
+        assert (await backend.get_volume(made.id)).size == GIB
+        where = f"/DC0/vm/kubernetes-cluster/{MACHINE.rpartition('/')[2]}"
+        node = vcenter.uuid_of(where)
+        await backend.attach(made.id, node, False)
+        assert vcenter.attached(where) == [made.id]
+        assert {each["type"] for each in vcenter.devices_of(where)} >= {"ParaVirtualSCSIController"}
+        assert not any(each.severity == "error" for each in of(await backend.checks(), "login"))
+        await backend.detach(made.id, node)
+        vcenter.restart(SECOND)
+        conf.write_text(conf.read_text().replace(FIRST, SECOND))
+        await answered(lambda: backend.create_volume(VolumeRequest("pvc-again", GIB)))
+    finally:
+        await backend.close()
+
+
+def of(findings: Sequence[Finding], check: str) -> list[Finding]:
+    found = [each for each in findings if each.check == f"vSphere {check}"]
+    assert found
+    return found
+
+
+# As its guide writes it, with what differs here replaced by the test.
+CLOUD_PROVIDER = """
+# global settings
+[Global]
+# a production environment should have an account of its own
+user = "k8s@vsphere.local"
+password = "k8S!@Vcp123"
+port = "PORT"
+# "1" for a certificate signed by itself
+insecure-flag = "1"\x20
+datacenters = "Mcloud"
+
+[VirtualCenter "172.20.0.16"]
+
+[Workspace]
+# mandatory
+server = "172.20.0.16"
+datacenter = "Mcloud"
+folder = "kubernetes-cluster"
+#default-datastore="vsanDatastore"
+#resourcepool-path="kubernetes-cluster"
+
+[Disk]
+# lsilogic-sas or pvscsi, default: pvscsi
+scsicontrollertype = pvscsi\x20
+
+[Network]
+#public-network = "VM Network"
+"""
 
 
 @pytest.mark.parametrize("backend", [True], ids=["tagged"], indirect=True)
