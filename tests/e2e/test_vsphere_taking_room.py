@@ -1,4 +1,4 @@
-"""Datastores that are full after all, at every call that takes room, and in both ways to say so.
+"""Everything that takes room when there is none after all, and when the way to vCenter fails.
 
 A vCenter mostly takes the order and lets its task fail; some versions refuse the order. Each time
 the error names the datastore's trouble, nothing is left behind, and the repetition succeeds.
@@ -115,6 +115,45 @@ async def test_whatever_takes_room_says_that_there_is_none_and_leaves_nothing(
     assert len(names(vcenter)) == len(before) + (taking.what in ("create", "clone", "restore"))
     await undo(done)
     await backend.delete_volume(origin.id)
+
+
+FAILURES = (
+    Rule("", "status", code=503),
+    Rule("", "reset"),
+    Rule("", "lost"),
+    Rule("", "fault", name="NotAuthenticated"),
+    Rule("", "fault", name="HostCommunication"),
+)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda rule: f"{rule.kind}{rule.name}")
+async def test_whatever_takes_room_is_done_once_through_a_bad_line(
+    backend: VsphereBackend, vcenter: VCenter, proxy: FaultProxy, failure: Rule
+) -> None:
+    """Each call that makes or grows something fails once, and so does the next read."""
+    for taking in TAKING:
+        origin = await backend.create_volume(request(taking.disk))
+        before = names(vcenter)
+        asked, undo = await ask(backend, vcenter, taking, origin)
+        for method in (taking.call, "RetrievePropertiesEx"):
+            proxy.fail(Rule(method, failure.kind, 1, 0.0, failure.code, failure.name))
+        for _ in range(6):
+            try:
+                done = await asked()
+                break
+            except errors.BackendError as error:
+                assert error.retryable, f"{taking.call}: {error!r}"
+        else:
+            raise AssertionError(f"{taking.call} was never done")
+        proxy.heal()
+        assert await asked() == done, taking.call
+        made = taking.what in ("create", "clone", "restore")
+        assert len(names(vcenter)) == len(before) + made, taking.call
+        if taking.what == "snapshot":
+            assert len((await backend.list_snapshots()).snapshots) == 1
+        await undo(done)
+        await backend.delete_volume(origin.id)
+        assert len(names(vcenter)) == len(before) - 1, taking.call
 
 
 Asked = Callable[[], Awaitable[Volume | Snapshot]]
