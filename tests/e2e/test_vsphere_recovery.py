@@ -12,6 +12,7 @@ from holdfast.backends import errors
 from holdfast.backends.protocol import Finding, VolumeRequest
 from holdfast.backends.secretrefs import SecretRef
 from holdfast.backends.vsphere.backend import VsphereBackend
+from holdfast.diagnosis.causes import vsphere
 from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
@@ -101,6 +102,8 @@ async def test_a_secret_of_the_api_is_read_at_each_login_and_its_change_counts(
         with pytest.raises(errors.Unauthorized, match="kube-system/vcc") as caught:
             await call()
         assert "kubectl create secret" in caught.value.remedy
+        advice = vsphere.remedy("vsphere", str(caught.value))
+        assert advice is not None and advice.code == "login"
     api.content = {"username": USER}
     with pytest.raises(errors.Unauthorized, match=r'neither "127.0.0.1.username"'):
         await backend.create_volume(wanted)

@@ -18,13 +18,11 @@ that the caller tests for with isinstance(). Sizes are bytes everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
-
-from holdfast.backends.secretrefs import SecretRef
 
 Mode = Literal["Filesystem", "Block"]
 Severity = Literal["ok", "warning", "error"]
@@ -423,19 +421,6 @@ class Fencer(Protocol):
 
     async def unfence(self, node: str) -> None:
         """Let a machine that came back use its volumes again."""
-        ...
-
-
-# Reads a Secret of the Kubernetes API, decoded. Raises errors.NotFound, Unauthorized, Unavailable.
-SecretSource = Callable[[SecretRef], Awaitable[Mapping[str, str]]]
-
-
-@runtime_checkable
-class SecretUser(Protocol):
-    """A backend or node side whose configuration may name a Secret of the Kubernetes API."""
-
-    def use_secrets(self, read: SecretSource) -> None:
-        """Read Secrets by `read`, on the event loop, each time one is needed."""
         ...
 
 

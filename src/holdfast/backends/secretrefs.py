@@ -12,8 +12,9 @@ controllers when they are needed and are not kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from holdfast.backends import errors
 
@@ -48,6 +49,19 @@ class SecretRefs:
     publish: SecretRef | None = None
     expand: SecretRef | None = None
     node_expand: SecretRef | None = None
+
+
+# Reads a Secret of the Kubernetes API, decoded. Raises errors.NotFound, Unauthorized, Unavailable.
+SecretSource = Callable[[SecretRef], Awaitable[Mapping[str, str]]]
+
+
+@runtime_checkable
+class SecretUser(Protocol):
+    """A backend or node side whose configuration may name a Secret of the Kubernetes API."""
+
+    def use_secrets(self, read: SecretSource) -> None:
+        """Read Secrets by `read`, on the event loop, each time one is needed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from holdfast.backends.protocol import SecretSource
-from holdfast.backends.secretrefs import SecretRef
+from holdfast.backends.secretrefs import SecretRef, SecretSource
 from holdfast.cli import terminal
 from holdfast.runtime import access
 from holdfast.runtime.http import HttpClient
@@ -58,11 +57,8 @@ def secret_source(data_dir: Path, path: Path | None = None) -> SecretSource:
             async with api(data_dir, path) as client:
                 return await secrets.SecretReader(client).read(ref)
         except (terminal.CommandError, OSError) as error:
-            raise errors.Unauthorized(
-                f"no Kubernetes API that has it answers ({error})",
-                f"secret {ref}",
-                "start Holdfast",
-            ) from error
+            what = f"no Kubernetes API that has it answers ({error})"
+            raise errors.Unauthorized(what, f"secret {ref}", "start Holdfast") from error
 
     return read
 

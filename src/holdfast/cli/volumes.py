@@ -54,7 +54,7 @@ def command(data_dir: Path, as_json: bool, kubeconfig_path: Path | None) -> None
 async def _take(settings: config.Config, path: Path | None) -> inventory.Inventory:
     try:
         async with (
-            session.storage(settings) as (backends, _),
+            session.storage(settings, path) as (backends, _),
             session.api(settings.data_dir, path) as client,
         ):
             own = session.is_own(settings.data_dir, path)

@@ -97,9 +97,8 @@ def control_plane(
     sides: list[systems.NodeSides] = []
     fleet = _machines(settings, as_kubelet, informers, extra_sides, sides)
     local = local_backend(settings.data_dir, tuple(fleet.states), fleet.refusal)
-    backends = systems.Backends(
-        settings.data_dir, settings.storage, {"local": local}, SecretReader(as_provisioner).read
-    )
+    read = SecretReader(as_provisioner).read
+    backends = systems.Backends(settings.data_dir, settings.storage, {"local": local}, read)
     backends.open_configured()
     served = {**backends.served(), **extra}
     provisioners = Provisioners(served, backends.drivers())
@@ -111,12 +110,7 @@ def control_plane(
         for name, entry in served.items()
     }
     reclaimer = Reclaimer(client, informers, volume_events, provisioners)
-    recorders = {
-        volume_events,
-        scheduler_events,
-        node_events,
-        *by_provisioner.values(),
-    }
+    recorders = {volume_events, scheduler_events, node_events, *by_provisioner.values()}
     components: tuple[Run, ...] = (
         *(recorder.run for recorder in recorders),
         binding.Binder(client, informers, volume_events, provisioners, reclaimer).run,

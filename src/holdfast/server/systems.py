@@ -18,8 +18,9 @@ from typing import Protocol, runtime_checkable
 
 from holdfast.backends import errors, registry
 from holdfast.backends.missing import MissingBackend
-from holdfast.backends.protocol import Backend, NodeSide, SecretSource, SecretUser
+from holdfast.backends.protocol import Backend, NodeSide
 from holdfast.backends.registry import Instances
+from holdfast.backends.secretrefs import SecretSource, SecretUser
 from holdfast.controllers.provisioners import Served
 
 log = logging.getLogger("holdfast.server")

@@ -19,7 +19,6 @@ from holdfast.backends.protocol import (
     Capacity,
     Finding,
     NodeState,
-    SecretSource,
     Snapshot,
     SnapshotPage,
     Volume,
@@ -27,6 +26,7 @@ from holdfast.backends.protocol import (
     VolumeRequest,
     WantedClass,
 )
+from holdfast.backends.secretrefs import SecretSource
 from holdfast.backends.vsphere import (
     checks,
     configuration,

@@ -25,9 +25,9 @@ from holdfast.backends.protocol import (
     Device,
     Finding,
     NodeInfo,
-    SecretSource,
     VolumeHandle,
 )
+from holdfast.backends.secretrefs import SecretSource
 from holdfast.backends.vsphere import identifiers
 from holdfast.backends.vsphere.secretlogins import SecretLogins
 

@@ -13,8 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from holdfast.backends import errors
-from holdfast.backends.protocol import SecretSource
-from holdfast.backends.secretrefs import SecretRef
+from holdfast.backends.secretrefs import SecretRef, SecretSource
 from holdfast.backends.vsphere import configuration
 from holdfast.backends.vsphere.configuration import Center, Credentials
 

@@ -52,7 +52,8 @@ _TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("holdfast prepare vsphere roles --mode policy --principal <user@domain>", CHECK),
     ),
     (
-        r"InvalidLogin|no user is named|no Kubernetes API is known here|neither \"\S+\.username\"",
+        r"InvalidLogin|no user is named|no Kubernetes API|neither \"\S+\.username\""
+        r"|secret \S+/\S+: not found",
         "login",
         ("# Correct user and password where the configuration or the Secret has them:", CHECK),
     ),
