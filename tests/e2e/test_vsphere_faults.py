@@ -86,7 +86,7 @@ def volumes(vcenter: VCenter, name: str) -> int:
 
 
 FAILURES = (
-    Rule("", "delay", seconds=0.3),
+    Rule("", "delay", seconds=0.15),
     Rule("", "status", code=503),
     Rule("", "reset"),
     Rule("", "lost"),
@@ -363,8 +363,8 @@ async def test_who_gives_up_waiting_for_a_task_does_not_take_it_from_others(
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    """A vCenter that takes two seconds to make a disk."""
-    delays = ("-method-delay", "CreateVirtualDisk:2000,createDisk:2000")
+    """A vCenter that takes two seconds to make a disk of either kind."""
+    delays = ("-method-delay", "CreateVirtualDisk:2000,CreateDisk:2000")
     found = VCenter(tmp_path_factory.mktemp("hf-h8-slow"), *delays)
     # Else the first disk fails for want of its directory, and is begun again.
     found.govc("datastore.mkdir", "-ds", "LocalDS_0", "kubevols")
