@@ -111,12 +111,12 @@ def _device(element: Element) -> Device:
     backing = own.get(f"{_VIM}backing")
     disk = own.get(f"{_VIM}vDiskId")
     return Device(
-        kind=element.get(_TYPE, ""),
+        kind=_kind(element),
         key=_number(own.get(f"{_VIM}key")) or 0,
         controller=_number(own.get(f"{_VIM}controllerKey")),
         unit=_number(own.get(f"{_VIM}unitNumber")),
         bus=_number(own.get(f"{_VIM}busNumber")),
-        backing=backing.get(_TYPE, "") if backing is not None else "",
+        backing=_kind(backing) if backing is not None else "",
         files=tuple(_files(backing)),
         uuid=_text(backing, "uuid") if backing is not None else "",
         datastore=_text(backing, "datastore") if backing is not None else "",
@@ -131,6 +131,11 @@ def _files(backing: Element | None) -> Iterator[str]:
         if name:
             yield name
         backing = backing.find(f"{_VIM}parent")
+
+
+def _kind(element: Element) -> str:
+    # A prefix may stand for the namespace, which is vSphere's for every device.
+    return element.get(_TYPE, "").rpartition(":")[2]
 
 
 def _text(element: Element, name: str) -> str:
