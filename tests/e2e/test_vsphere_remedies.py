@@ -144,3 +144,37 @@ async def test_a_node_that_no_vm_answers_to_and_a_disk_that_another_vm_has(
         assert "govc device.remove" in fix
     await backend.detach(made.id, first)
     await backend.delete_volume(made.id)
+
+
+async def test_what_somebody_does_by_hand_counts_at_once(
+    backend: VsphereBackend, vcenter: VCenter
+) -> None:
+    """Nothing is remembered of the VMs: not who has a disk, and not which slots are free."""
+    made = await backend.create_volume(request())
+    file = made.id.partition("] ")[2]
+    first, second = (vcenter.uuid_of(each) for each in MACHINES)
+    await backend.attach(made.id, first, False)
+    (device,) = (
+        each["name"]
+        for each in vcenter.disks_of(MACHINES[0])
+        if each["backing"]["fileName"] == made.id
+    )
+    vcenter.govc("device.remove", "-vm", MACHINES[0], "-keep", device)
+    by_hand = ("-disk", file, "-ds", "LocalDS_0", "-link=false")
+    vcenter.govc("vm.disk.attach", "-vm", MACHINES[1], *by_hand)
+    with pytest.raises(errors.BackendError) as caught:
+        await backend.attach(made.id, first, False)
+    assert advice(caught)[0] == "held-by-vm"
+    assert vcenter.attached(MACHINES[0]) == []
+    before = backend.gateway.calls()["ReconfigVM_Task"]
+    await backend.attach(made.id, second, False)
+    assert backend.gateway.calls()["ReconfigVM_Task"] == before, "it hangs there already"
+    other = await backend.create_volume(request())
+    await backend.attach(other.id, second, False)
+    disks = vcenter.disks_of(MACHINES[1])
+    slots = [(each["controllerKey"], each["unitNumber"]) for each in disks]
+    assert len(set(slots)) == len(slots) == 3
+    for volume in (made, other):
+        await backend.detach(volume.id, second)
+        await backend.delete_volume(volume.id)
+    assert vcenter.attached(MACHINES[1]) == []
