@@ -159,7 +159,13 @@ def _parse(text: str) -> LabelSelector:
     try:
         return LabelSelector(tuple(_Parser(text).requirements()))
     except SelectorError as error:
+        if isinstance(error, _AfterRequirement):
+            raise
         raise SelectorError(f"unable to parse requirement: {error}") from error
+
+
+class _AfterRequirement(SelectorError):
+    """What follows a requirement is wrong, so that none is named in the complaint."""
 
 
 class _Parser:
@@ -176,14 +182,20 @@ class _Parser:
         yield self._requirement("!, identifier, or 'end of string'")
         while token := self._next():
             if token != ",":
-                raise SelectorError(f"found '{token}', expected: ',' or 'end of string'")
+                raise _AfterRequirement(f"found '{token}', expected: ',' or 'end of string'")
+            if self._peek() in ("", ","):
+                token = self._peek()
+                raise _AfterRequirement(f"found '{token}', expected: identifier after ','")
             yield self._requirement("identifier after ','")
 
     def _requirement(self, expected: str) -> Requirement:
         token = self._next()
         if token == "!":
-            return _requirement(self._identifier(self._next(), "identifier"), "DoesNotExist")
+            key = self._identifier(self._next(), "identifier")
+            _check_key(key, "<nil>")
+            return _requirement(key, "DoesNotExist")
         key = self._identifier(token, expected)
+        _check_key(key, "<nil>")
         if self._peek() in ("", ","):
             return _requirement(key, "Exists")
         sign = self._next()
@@ -241,18 +253,18 @@ def _requirement(key: str, operator: str, values: tuple[str, ...] = ()) -> Requi
     return Requirement(key, operator, values)
 
 
-def _check_key(key: str) -> None:
+def _check_key(key: str, path: str = "key") -> None:
     prefix, slash, name = key.rpartition("/")
     if not name:
-        raise _invalid("key", key, "name part must be non-empty")
+        raise _invalid(path, key, "name part must be non-empty")
     if len(name) > 63:
-        raise _invalid("key", key, "name part must be no more than 63 characters")
+        raise _invalid(path, key, "name part must be no more than 63 characters")
     if slash and not prefix:
-        raise _invalid("key", key, "prefix part must be non-empty")
+        raise _invalid(path, key, "prefix part must be non-empty")
     if "/" in prefix or not _NAME_MATCH.fullmatch(name):
-        raise _invalid("key", key, _KEY_TEXT)
+        raise _invalid(path, key, _KEY_TEXT)
     if prefix and (len(prefix) > 253 or not _PREFIX_MATCH.fullmatch(prefix)):
-        raise _invalid("key", key, _PREFIX_TEXT)
+        raise _invalid(path, key, _PREFIX_TEXT)
 
 
 def _invalid(path: str, value: object, detail: str) -> SelectorError:

@@ -50,9 +50,9 @@ class DecodeError(ValueError):
         return self.text
 
     @property
-    def explained(self) -> str:
-        """The message and, where there is a hint, the field it is about and the hint."""
-        return f"{self.message}; {'.'.join(self.path)}: {self.hint}" if self.hint else self.message
+    def advice(self) -> list[str]:
+        """What to write instead, with the field it is about; no more than one text."""
+        return [f"{'.'.join(self.path)}: {self.hint}"] if self.hint else []
 
     def __str__(self) -> str:
         return self.message

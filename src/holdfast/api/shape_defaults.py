@@ -113,6 +113,20 @@ def _pod_spec(obj: dict[str, Any]) -> None:
                 port.setdefault("hostPort", port.get("containerPort", 0))
 
 
+def _pod(obj: dict[str, Any]) -> None:
+    """What a pod says and the template of one does not."""
+    spec = obj.get("spec")
+    if spec is None:
+        return
+    spec.setdefault("enableServiceLinks", True)
+    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
+        resources = container.get("resources", {})
+        limits = resources.get("limits", {})
+        if limits:
+            # Who limits a resource without asking for an amount asks for the limit.
+            resources["requests"] = {**limits, **resources.get("requests", {})}
+
+
 def _mirror(obj: dict[str, Any], name: str, old_name: str) -> None:
     """Keep a field and its former name equal; the present name wins."""
     value = obj.get(name) or obj.get(old_name)
@@ -123,11 +137,6 @@ def _mirror(obj: dict[str, Any], name: str, old_name: str) -> None:
 def _container(obj: dict[str, Any]) -> None:
     if not obj.get("imagePullPolicy"):
         obj["imagePullPolicy"] = _pull_policy(obj.get("image", ""))
-    resources = obj.get("resources", {})
-    limits = resources.get("limits", {})
-    if limits:
-        # Who limits a resource without asking for an amount asks for the limit.
-        resources["requests"] = {**limits, **resources.get("requests", {})}
 
 
 def _image_volume(obj: dict[str, Any]) -> None:
@@ -195,6 +204,7 @@ _RULES: Final[Mapping[str, Defaulter]] = MappingProxyType(
     {
         "Namespace": _namespace,
         "NodeStatus": _node_status,
+        "Pod": _pod,
         "PodSpec": _pod_spec,
         "Container": _container,
         "EphemeralContainer": _container,

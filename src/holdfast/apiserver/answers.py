@@ -25,7 +25,7 @@ class Answer:
 def _warning(text: str) -> tuple[bytes, bytes]:
     """An RFC 7234 warning header; newlines and quotes would break out of it."""
     flat = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
-    return b"warning", f'299 - "{flat}"'.encode("ascii", "backslashreplace")
+    return b"warning", f'299 - "{flat}"'.encode()
 
 
 async def send_answer(send: Send, answer: Answer) -> None:

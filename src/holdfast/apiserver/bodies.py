@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from holdfast.api import errors, fields, patches, shapes, strategic
+from holdfast.api import errors, fields, kinds, patches, scalars, shapes, strategic
 from holdfast.api.kinds import Kind
 from holdfast.apiserver import gotext, protobuf
 from holdfast.apiserver.options import WriteOptions
@@ -26,6 +26,11 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_GO_MAP = "map[string]interface {}"
+_GO_TYPE = (
+    'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; '
+    'Kind string "json:\\"kind,omitempty\\"" }'
+)
 _PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 _decode_json = msgspec.json.decode
@@ -87,29 +92,77 @@ def parse_object(
     try:
         body = parse(content, content_type)
     except _NotJson as error:
-        raise errors.BadRequest(f"{_unrecognized(wanted)}{error.__cause__}") from error
+        why = f"{_unrecognized(wanted)}{_said_of(error.__cause__, content)}{_beginning(content)}"
+        raise errors.BadRequest(why) from error
+    except protobuf.NotProtobuf as error:
+        why = f"the object provided is unrecognized (must be of type {wanted}): {error}"
+        raise errors.BadRequest(f"{why}{_beginning(content)}") from error
+    if body is None:
+        body = {}
     if not isinstance(body, dict):
+        sort = scalars.json_type(body, "struct")
         raise errors.BadRequest(
-            f"{_unrecognized(wanted)}json: cannot unmarshal {type(body).__name__} into an object"
+            f"{_unrecognized(wanted)}json: cannot unmarshal {sort} into Go value of type "
+            f"{_GO_TYPE}{_beginning(content)}"
         )
     given = body.get("kind") or wanted
     version = body.get("apiVersion") or ("v1" if expected else kind.api_version)
-    if given != wanted:
-        group = kind.group.partition(".")[0] or "core"
-        raise errors.BadRequest(
-            f'{given} in version "{version}" cannot be handled as a {wanted}: '
-            f"converting ({version.rpartition('/')[2]}.{given}) to ({group}.{wanted}): "
-            "unknown conversion"
-        )
-    if not expected and version != kind.api_version:
-        raise errors.BadRequest(
-            f'{given} in version "{version}" cannot be handled as a {wanted}: '
-            f'no kind "{given}" is registered for version "{version}" '
-            'in scheme "pkg/api/legacyscheme/scheme.go:30"'
-        )
+    if given != wanted or (not expected and version != kind.api_version):
+        raise errors.BadRequest(_not_wanted(given, version, kind, wanted, content))
     if options.validation != "Ignore" and not content_type.startswith((YAML, PROTOBUF)):
         options.duplicates += _duplicates(content)
     return body
+
+
+def _not_wanted(given: object, version: object, kind: Kind, wanted: str, content: bytes) -> str:
+    """What the reference says of a body whose kind or apiVersion is not that of the path."""
+    for field, value in (("kind", given), ("apiVersion", version)):
+        if not isinstance(value, str):
+            sort = scalars.json_type(value, "string")
+            why = f"json: cannot unmarshal {sort} into Go struct field .{field} of type string"
+            return f"{_unrecognized(wanted)}{why}{_beginning(content)}"
+    assert isinstance(given, str) and isinstance(version, str)
+    if version.count("/") > 1:
+        why = f"unexpected GroupVersion string: {version}"
+        return f"the object provided is unrecognized (must be of type {wanted}): {why}" + (
+            _beginning(content)
+        )
+    said = f'{given} in version "{version.rpartition("/")[2]}" cannot be handled as a {wanted}'
+    if kinds.by_name(version, given) is None:
+        return (
+            f'{said}: no kind "{given}" is registered for version "{version}" '
+            'in scheme "pkg/api/legacyscheme/scheme.go:30"'
+        )
+    group = kind.group.partition(".")[0] or "core"
+    short = version.rpartition("/")[2]
+    return f"{said}: converting ({short}.{given}) to ({group}.{wanted}): unknown conversion"
+
+
+def check_named(body: Object, name: str) -> None:
+    """Raise `BadRequest` for a whole object that does not say its name."""
+    meta = body.get("metadata")
+    if meta is None or (isinstance(meta, dict) and not meta.get("name")):
+        raise errors.BadRequest(
+            f"the name of the object ({name} based on URL) was undeterminable: "
+            "name must be provided"
+        )
+
+
+def _beginning(content: bytes) -> str:
+    """The first bytes of a body, as the reference ends such complaints: an object is shown."""
+    first = content[:30]
+    text = first.decode(errors="replace") if first[:1] == b"{" else first.hex()
+    return f" ({text or '<empty>'}{' ...' if len(content) > 30 else ''})"
+
+
+def _said_of(error: BaseException | None, content: bytes) -> str:
+    """Go's words for the commonest ways in which JSON is broken; else our reader's."""
+    if not content.strip() or "truncated" in str(error):
+        return "unexpected end of JSON input"
+    first = content.lstrip()[:1].decode(errors="replace")
+    if first not in '{["-0123456789tfn':
+        return f"invalid character '{first}' looking for beginning of value"
+    return str(error)
 
 
 class _Twice(dict[str, Any]):
@@ -154,7 +207,7 @@ def _paths(tree: Any, prefix: str) -> Iterator[str]:
 def check_patch_type(content_type: str) -> None:
     """Raise `UnsupportedMediaType` for a patch that cannot be applied, whatever it says."""
     if media_type(content_type) not in _PATCHES:
-        raise errors.UnsupportedMediaType.of(_PATCHES)
+        raise errors.UnsupportedMediaType("415: Unsupported Media Type")
 
 
 def parse_config(content: bytes, options: WriteOptions) -> Object:
@@ -167,8 +220,9 @@ def parse_config(content: bytes, options: WriteOptions) -> Object:
         twice = [] if options.validation == "Ignore" else _duplicates(content)
     except (ValueError, RecursionError):
         config, twice = _yaml_config(content, options)
-    if not isinstance(config, dict):
-        raise errors.BadRequest("error decoding YAML: the body is not an object")
+    start = "error decoding YAML: error unmarshaling JSON: while decoding JSON: "
+    _check_sort(config, dict, start, _GO_MAP)
+    assert isinstance(config, dict)
     if twice and options.validation == "Strict":
         raise errors.BadRequest(f"error strict decoding YAML: {', '.join(twice)}")
     options.warnings += twice
@@ -205,6 +259,15 @@ def _keys_set_twice(node: yaml.Node | None) -> Iterator[str]:
         yield from _keys_set_twice(value)
 
 
+def _check_sort(value: object, wanted: type, start: str, name: str) -> None:
+    """Raise `BadRequest` in Go's words for JSON of another type; `name` is Go's for it."""
+    if not isinstance(value, wanted):
+        sort = scalars.json_type(value, name)
+        raise errors.BadRequest(
+            f"{start}json: cannot unmarshal {sort} into Go value of type {name}"
+        )
+
+
 def parse_patch(
     content: bytes, content_type: str, kind: Kind, options: WriteOptions
 ) -> Callable[[Object], Object]:
@@ -216,19 +279,23 @@ def parse_patch(
     """
     media = media_type(content_type)
     patch = _json(content)
-    wanted = list if media == JSON_PATCH else dict
-    if not isinstance(patch, wanted):
-        form = "list of operations" if wanted is list else "object"
-        raise errors.BadRequest(f"the patch must be a JSON {form}")
+    if media == JSON_PATCH:
+        steps = patch if isinstance(patch, list) else [None]
+        _check_sort(patch, list, "error decoding patch: ", "[]handlers.jsonPatchOp")
+        for step in steps:
+            _check_sort(step, dict, "error decoding patch: ", "handlers.jsonPatchOp")
+    else:
+        start = "" if media == STRATEGIC_PATCH else "error decoding patch: "
+        _check_sort(patch, dict, start, _GO_MAP)
     twice = [] if options.validation == "Ignore" else _duplicates(content)
 
     def change(old: Object) -> Object:
         if media == STRATEGIC_PATCH:
-            new = _refused(strategic.strategic_merge, old, patch, kind.shape)
+            new = _refused(options, strategic.strategic_merge, old, patch, kind.shape)
             shown = gotext.printed(patch)
         else:
             apply = patches.json_patch if media == JSON_PATCH else patches.merge_patch
-            new = _refused(apply, old, patch)
+            new = _refused(options, apply, old, patch)
             shown = ""
         return new if new is old else _readable(new, shown, kind, options, twice)
 
@@ -243,7 +310,8 @@ def _readable(
     try:
         decoded = kind.shape.decode(new, unknown)
     except shapes.DecodeError as error:
-        raise _spoiled(new, shown, error.explained) from error
+        options.warnings += error.advice
+        raise _spoiled(new, shown, str(error)) from error
     texts = texts + [f'unknown field "{path}"' for path in unknown or ()]
     if texts and options.validation == "Strict":
         raise _spoiled(new, shown, f"strict decoding error: {', '.join(texts)}")
@@ -266,12 +334,14 @@ def _object(value: Any) -> Object:
     return value
 
 
-def _refused(apply: Callable[..., Any], *arguments: Any) -> Object:
+def _refused(options: WriteOptions, apply: Callable[..., Any], *arguments: Any) -> Object:
     try:
         return _object(apply(*arguments))
     except patches.PatchError as error:
         if error.malformed:
             raise errors.BadRequest(f"error decoding patch: {error}") from error
+        # The reference does not say which operation it was; the warning does.
+        options.warnings.append(str(error))
         raise errors.Invalid(
-            f"the server rejected our request due to an error in our request: {error}"
+            "the server rejected our request due to an error in our request"
         ) from error

@@ -158,6 +158,7 @@ def negotiate(accept: str, include: str = "") -> Form:
     """The form to answer in; raises `NotAcceptable`."""
     if accept in ("", "application/json", "*/*"):
         return JSON
+    known = False
     for clause in accept.split(","):
         media, _, rest = clause.strip().partition(";")
         parameters = dict(
@@ -167,6 +168,7 @@ def negotiate(accept: str, include: str = "") -> Form:
             return YAML
         if media not in ("application/json", "*/*", "application/*"):
             continue
+        known = True
         wanted = parameters.get("as", "")
         if wanted == "Table" and parameters.get("v", "v1") == "v1":
             return _TableForm(_included(include))
@@ -174,6 +176,11 @@ def negotiate(accept: str, include: str = "") -> Form:
             return _MetadataForm()
         if not wanted:
             return JSON
+    if not known:
+        # Said by what finds the handler, before any knows what it can produce.
+        raise errors.NotAcceptable(
+            f"406: Not Acceptable\n\nAvailable representations: {', '.join(_PRODUCED)}"
+        )
     raise errors.NotAcceptable.of(_PRODUCED)
 
 

@@ -150,7 +150,7 @@ class Api:
                 verb = self._review
             return target, await verb(request, target)
         except errors.StatusError as error:
-            return target, Answer(_encode(error.status()), error.code)
+            return target, Answer(_encode(error.status()), error.code, warnings=request.warnings)
         except ConnectionResetError:
             raise
         except Exception as error:
@@ -180,6 +180,7 @@ class Api:
             kind, namespace, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
         store = self._resources.store
+        watching.timeout_of(query)
         if request.flag("watch"):
             if form is forms.YAML:
                 raise errors.NotAcceptable.of((forms.JSON.content_type.decode(),))
@@ -239,6 +240,7 @@ class Api:
             scale = bodies.parse_object(content, content_type, kind, options, "Scale")
             return await self._scale(target, lambda old: scale, options)
         body = bodies.parse_object(content, content_type, kind, options)
+        bodies.check_named(body, name)
         form = forms.negotiate(request.header(b"accept"))
         code = 200
         try:
@@ -381,6 +383,7 @@ def _write_options(request: Request) -> WriteOptions:
         manager=manager or ownership.agent(request.header(b"user-agent")),
         force=request.flag("force"),
         user=request.user,
+        warnings=request.warnings,
     )
 
 

@@ -56,8 +56,10 @@ def _decode_token(text: str) -> _Token:
         padded = text + "=" * (-len(text) % 4)
         return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
     except (ValueError, msgspec.DecodeError) as error:
+        first = base64.urlsafe_b64decode(text[:4].ljust(4, "A"))[:1].decode(errors="replace")
         raise errors.BadRequest(
-            f"invalid continue token: continue key is not valid: {error}"
+            "invalid continue token: continue key is not valid: "
+            f"invalid character '{first}' looking for beginning of value"
         ) from error
 
 

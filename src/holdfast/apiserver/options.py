@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holdfast.api import errors, fields, shapes
+from holdfast.apiserver import gotext
 from holdfast.apiserver.auth import User
 
 Validation = Literal["Ignore", "Warn", "Strict"]
@@ -81,7 +82,7 @@ class DeleteOptions:
         try:
             seconds = None if grace is None else max(0, int(grace))
         except (TypeError, ValueError) as error:
-            raise errors.BadRequest(f"gracePeriodSeconds: {grace!r} is not a number") from error
+            raise errors.BadRequest(gotext.not_an_integer(str(grace))) from error
         return cls(
             uid=preconditions.get("uid"),
             revision=preconditions.get("resourceVersion"),

@@ -116,10 +116,13 @@ def container_of(pod: Pod, wanted: str) -> str:
 def log_of(runners: Runners, pod: Pod, request: Request) -> AsyncIterator[bytes]:
     """The log a request asks for. Raises `StatusError` before anything is sent."""
     query = request.query
-    runner = runner_of(runners, pod)
-    return runner.logs(
+    container = container_of(pod, query.get("container", ""))
+    if not pod.get("spec", {}).get("nodeName"):
+        # Nothing can have been logged yet, which is an empty log and no mistake.
+        return _nothing()
+    return runner_of(runners, pod).logs(
         pod,
-        container_of(pod, query.get("container", "")),
+        container,
         previous=request.flag("previous"),
         follow=request.flag("follow"),
         tail=_number(query, "tailLines", 0),
@@ -127,6 +130,12 @@ def log_of(runners: Runners, pod: Pod, request: Request) -> AsyncIterator[bytes]
         timestamps=request.flag("timestamps"),
         limit=_number(query, "limitBytes", 1),
     )
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    none: tuple[bytes, ...] = ()
+    for chunk in none:
+        yield chunk
 
 
 def _number(query: Mapping[str, str], name: str, least: int) -> int | None:

@@ -42,12 +42,18 @@ _Store = Callable[[dict[str, Any], int, Raw], None]
 _Table = dict[int, tuple[str, _Store]]
 
 
+class NotProtobuf(errors.BadRequest):
+    """A body that claims to be protobuf and is not; its caller knows what it should have been."""
+
+
 def decode(body: bytes) -> dict[str, Any]:
     """Return the object in a body as a new dict with apiVersion and kind; raises BadRequest."""
     if not body.startswith(MAGIC):
-        raise errors.BadRequest(
-            "provided data does not appear to be a protobuf message, expected prefix "
-            f"{list(MAGIC)}".replace(",", "")
+        magic = " ".join(map(str, MAGIC))
+        raise NotProtobuf(
+            f"provided data does not appear to be a protobuf message, expected prefix [{magic}]"
+            if body
+            else "empty data"
         )
     try:
         api_version, kind_name, raw = _open_envelope(memoryview(body)[len(MAGIC) :])

@@ -35,7 +35,17 @@ class Target(NamedTuple):
 class Request:
     """The request; the body is read at most once."""
 
-    __slots__ = ("_headers", "_receive", "method", "path", "query", "receive", "scope", "user")
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "method",
+        "path",
+        "query",
+        "receive",
+        "scope",
+        "user",
+        "warnings",
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -49,6 +59,8 @@ class Request:
         self._headers: dict[bytes, bytes] | None = None
         # Until somebody has looked at the token.
         self.user = auth.ANONYMOUS
+        self.warnings: list[str] = []
+        """What the answer is to warn of, also when it is a refusal."""
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name; "" when it is missing."""

@@ -215,6 +215,8 @@ class Resources:
         else:
             ownership.settle(new, old, given)
         if new == old:
+            if subresource is None:
+                options.warnings += validation.of(kind).warnings(new, old)
             return record
         if follow:
             self._owners.follow(kind, new, old, options, subresource)
@@ -247,7 +249,8 @@ class Resources:
             cause = fields.invalid(
                 "metadata.resourceVersion", fields.Go("0x0"), "must be specified for an update"
             )
-            raise errors.Invalid.of(kind.group, kind.name, name, [cause])
+            # The reference's storage knows the plural only.
+            raise errors.Invalid.of(kind.group, kind.plural, name, [cause])
         # Without a resourceVersion the update is unconditional.
         revision = meta.setdefault("resourceVersion", current["resourceVersion"])
         if revision != current["resourceVersion"]:
@@ -267,11 +270,25 @@ class Resources:
             raise errors.Conflict.of(kind.group, kind.plural, name, why)
         if revision != current["resourceVersion"]:
             raise errors.Conflict.of(kind.group, kind.plural, name)
+        self._check_not_deleting(kind, meta, current)
         for field in _FIXED:
             if field in current:
                 meta[field] = current[field]
             else:
                 meta.pop(field, None)
+
+    def _check_not_deleting(self, kind: Kind, meta: Object, current: Object) -> None:
+        """Raise `Invalid` for a write that pretends that the object is being deleted."""
+        causes = []
+        moment = meta.get("deletionTimestamp")
+        if moment and "deletionTimestamp" not in current:
+            shown = fields.Go(f"{moment[:10]} {moment[11:19]} +0000 UTC")
+            causes.append(fields.immutable("metadata.deletionTimestamp", shown))
+        grace = meta.get("deletionGracePeriodSeconds")
+        if grace is not None and "deletionGracePeriodSeconds" not in current:
+            causes.append(fields.immutable("metadata.deletionGracePeriodSeconds", grace))
+        if causes:
+            raise errors.Invalid.of(kind.group, kind.name, current["name"], causes)
 
     def _combine(self, kind: Kind, new: Object, old: Object, subresource: str | None) -> Object:
         """Keep from the old object what this endpoint may not write."""
@@ -340,12 +357,16 @@ class Resources:
         try:
             decoded = kind.shape.decode(body, unknown)
         except shapes.DecodeError as error:
-            raise errors.BadRequest(f"{_unreadable(kind)}: {error.explained}") from error
+            options.warnings += error.advice
+            raise errors.BadRequest(f"{_unreadable(kind)}: {error}") from error
         if unknown or options.duplicates:
             _report_fields(kind, unknown or [], options)
         obj = {**decoded, "kind": kind.name, "apiVersion": kind.api_version}
         # Obsolete, and ignored in what a caller sends.
-        obj.setdefault("metadata", {}).pop("selfLink", None)
+        meta = obj.setdefault("metadata", {})
+        meta.pop("selfLink", None)
+        if "ownerReferences" in meta:
+            _merge_owners(meta, options)
         return obj
 
     def _stage(
@@ -387,6 +408,26 @@ def _stamp(obj: Object, revision: int) -> tuple[bytes, Object]:
     stamped = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": ordered}
     stamped.update((key, value) for key, value in obj.items() if key not in stamped)
     return _encode(stamped), stamped
+
+
+def _merge_owners(meta: Object, options: WriteOptions) -> None:
+    """Leave each owner once, and warn of those named again."""
+    owners: list[Object] = []
+    again = []
+    for owner in meta["ownerReferences"]:
+        if owner in owners:
+            again.append(owner.get("uid", ""))
+        else:
+            owners.append(owner)
+    if again:
+        meta["ownerReferences"] = owners
+        where = " after mutating admission happens" if options.patches else ""
+        what = "mutating admission webhook / requests" if options.patches else "requests"
+        options.warnings.append(
+            f".metadata.ownerReferences contains duplicate entries{where}; API server dedups owner "
+            "references in 1.20+, and may reject such requests as early as 1.24; please fix your "
+            f"{what}; duplicate UID(s) observed: {', '.join(again)}"
+        )
 
 
 def _unreadable(kind: Kind) -> str:

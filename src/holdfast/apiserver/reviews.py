@@ -112,7 +112,7 @@ def _decode(kind: Kind, body: Object, options: WriteOptions) -> Object:
     try:
         review = kind.shape.decode(body, unknown)
     except shapes.DecodeError as error:
-        raise errors.BadRequest(f"{where}: {error.explained}") from error
+        raise errors.BadRequest(f"{where}: {error}") from error
     texts = options.duplicates + [f'unknown field "{path}"' for path in unknown]
     if texts and options.validation == "Strict":
         raise errors.BadRequest(f"{where}: strict decoding error: {', '.join(texts)}")

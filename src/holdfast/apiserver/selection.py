@@ -52,6 +52,9 @@ class Selection:
     def _check(self, kind: Kind, selector: FieldSelector) -> None:
         for path, operator, value in selector.terms:
             if path not in _META and path not in kind.field_selectors:
+                if kind.field_selectors and not kind.group:
+                    # Kinds of the core group with fields of their own are converted by hand.
+                    raise errors.BadRequest(f"field label not supported: {path}")
                 known = ", ".join(f'"{name}"' for name in (*_META, *kind.field_selectors))
                 raise errors.BadRequest(f'"{path}" is not a known field selector: only {known}')
             if path == "metadata.name" and operator in ("=", "=="):

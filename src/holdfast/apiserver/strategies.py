@@ -37,9 +37,9 @@ def _claim_written(claim: Object, old: Object | None = None) -> None:
 
 def _claim_status_updated(claim: Object, old: Object) -> None:
     # The same gate: these two tell of a change of attributes classes.
-    if "status" in claim:
-        gone = ("currentVolumeAttributesClassName", "modifyVolumeStatus")
-        claim["status"] = {k: v for k, v in claim["status"].items() if k not in gone}
+    gone = ("currentVolumeAttributesClassName", "modifyVolumeStatus")
+    kept = {k: v for k, v in claim.get("status", {}).items() if k not in gone}
+    claim["status"] = {"phase": "Pending", **kept}
 
 
 def _mirror_sources(spec: Object) -> None:
@@ -75,8 +75,9 @@ def _volume_written(volume: Object, old: Object | None = None) -> None:
 
 
 def _volume_status_updated(volume: Object, old: Object) -> None:
-    new_status, old_status = volume.get("status"), old.get("status", {})
-    if new_status is None or new_status.get("phase") == old_status.get("phase"):
+    old_status = old.get("status", {})
+    new_status = volume["status"] = {"phase": "Pending", **volume.get("status", {})}
+    if new_status["phase"] == old_status.get("phase"):
         return
     stamp = "lastPhaseTransitionTime"
     if new_status.get(stamp) == old_status.get(stamp):
@@ -99,7 +100,15 @@ def _namespace_received(namespace: Object) -> None:
     labels["kubernetes.io/metadata.name"] = meta.get("name", "")
 
 
+# The classes that every cluster has; there are no others here.
+_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
+
+
 def _pod_created(pod: Object) -> None:
+    spec = pod.get("spec")
+    if spec is not None:
+        spec["priority"] = _PRIORITIES.get(spec.get("priorityClassName", ""), 0)
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     pod["status"] = {"phase": "Pending", "qosClass": _quality_of(pod.get("spec") or {})}
 
 
@@ -155,8 +164,8 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.NAMESPACE: _namespace_created,
     kinds.POD: _pod_created,
     kinds.VOLUME_ATTACHMENT: _attachment_created,
-    kinds.SERVICE: _status_dropped,
-    kinds.RESOURCE_QUOTA: _status_dropped,
+    kinds.SERVICE: _status_emptied,
+    kinds.RESOURCE_QUOTA: _status_emptied,
     kinds.SNAPSHOT: _status_dropped,
     kinds.SNAPSHOT_CONTENT: _status_dropped,
     kinds.DEPLOYMENT: _status_emptied,

@@ -17,7 +17,7 @@ import msgspec
 
 from holdfast.api import errors, fields
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import forms, listing
+from holdfast.apiserver import forms, gotext, listing
 from holdfast.apiserver.forms import Form
 from holdfast.apiserver.requests import Request
 from holdfast.apiserver.selection import Selection
@@ -45,7 +45,7 @@ class WatchStream:
         self._prefix = f"{selection.namespace}/" if selection.namespace and kind.namespaced else ""
         query = request.query
         self._bookmarks = request.flag("allowWatchBookmarks")
-        self._timeout = _timeout(query)
+        self._timeout = timeout_of(query)
         self._initial = _initial_events(request)
         text = query.get("resourceVersion", "")
         self._after = listing.revision_of(text) if text else 0
@@ -168,12 +168,13 @@ def _departed(record: Record, revision: int) -> Record:
     return Record(record.bucket, record.key, revision, record.created, _encode(obj), obj)
 
 
-def _timeout(query: dict[str, str]) -> float:
+def timeout_of(query: dict[str, str]) -> float:
+    """How many seconds a watch lasts; raises `BadRequest`."""
     text = query.get("timeoutSeconds") or "0"
     try:
         seconds = int(text)
     except ValueError as error:
-        raise errors.BadRequest(f'timeoutSeconds: "{text}" is not a number') from error
+        raise errors.BadRequest(gotext.not_an_integer(text)) from error
     return float(seconds) if seconds > 0 else _MIN_TIMEOUT * (1 + random.random())
 
 
@@ -193,6 +194,9 @@ def _initial_events(request: Request) -> bool | None:
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             )
         )
+        if match:
+            known = ("NotOlderThan",)
+            causes.append(fields.not_supported("resourceVersionMatch", match, known))
     elif request.flag("sendInitialEvents") and not request.flag("allowWatchBookmarks"):
         causes.append(
             fields.forbidden(

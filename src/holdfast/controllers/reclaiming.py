@@ -21,19 +21,6 @@ from holdfast.runtime.recorder import Recorder
 
 FINALIZER = "kubernetes.io/pv-controller"
 EXTERNAL_FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
-# Sources whose deletion an external driver owns.
-_EXTERNAL = frozenset(
-    {
-        "awsElasticBlockStore",
-        "azureDisk",
-        "azureFile",
-        "cinder",
-        "csi",
-        "gcePersistentDisk",
-        "portworxVolume",
-        "vsphereVolume",
-    }
-)
 
 
 class _Failed(Exception):
@@ -135,7 +122,8 @@ class Reclaimer:
             values = await self._secrets.read(secrets.deletion_ref(volume.metadata.annotations))
             await served.backend.delete_volume(handle[1].id, secrets=values)
             return True
-        if source in _EXTERNAL:
+        if source == "csi":
+            # An external driver owns it.
             return False
         if source == "hostPath":
             await recycling.delete_host_path(fields.get("path", ""))

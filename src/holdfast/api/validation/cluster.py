@@ -13,7 +13,7 @@ from holdfast.api.fields import Cause
 from holdfast.api.validation import amounts, names
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
-_TAINT_EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_TAINT_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 class NamespaceRules(Rules):
@@ -127,7 +127,7 @@ def _taint(taint: Object, at: str, seen: set[tuple[str, str]]) -> list[Cause]:
     if not effect:
         said.append(fields.required(f"{at}.effect"))
     elif effect not in _TAINT_EFFECTS:
-        said.append(fields.not_supported(f"{at}.effect", effect, _TAINT_EFFECTS))
+        said.append(fields.not_supported(f"{at}.effect", effect, _TAINT_EFFECTS, in_order=True))
     if (key, effect) in seen:
         said.append(fields.duplicate(at, taint))
     seen.add((key, effect))

@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import amounts, names, sources
+from holdfast.api.validation import amounts, names, pod_content, sources
 from holdfast.api.validation.claims import ClaimRules
 from holdfast.api.validation.rules import Object, each
 
@@ -45,11 +45,14 @@ def volumes(given: Sequence[Object]) -> tuple[list[Cause], dict[str, Object]]:
         name = volume.get("name", "")
         if not name:
             said.append(fields.required(f"{at}.name"))
-        said += each(f"{at}.name", name, names.label(name)) if name else []
+        wrong = each(f"{at}.name", name, names.label(name)) if name else []
         if name in by_name:
-            said.append(fields.duplicate(f"{at}.name", name))
-        by_name[name] = volume
-        said += _volume(volume, at)
+            wrong.append(fields.duplicate(f"{at}.name", name))
+        wrong += _volume(volume, at)
+        if name and not wrong:
+            # A volume with a mistake is none that could be mounted.
+            by_name[name] = volume
+        said += wrong
     return said, by_name
 
 
@@ -211,28 +214,16 @@ def _files(name_field: str) -> sources.Rule:
 
 
 def _items(source: Object, path: str) -> list[Cause]:
-    said: list[Cause] = []
-    mode = source.get("defaultMode")
-    if mode is not None and not 0 <= mode <= 0o777:
-        rule = "must be a number between 0 and 0777 (octal), both inclusive"
-        said.append(fields.invalid(f"{path}.defaultMode", mode, rule))
-    for index, item in enumerate(source.get("items") or ()):
-        at = f"{path}.items[{index}]"
-        for part in ("key", "path"):
-            if not item.get(part):
-                said.append(fields.required(f"{at}.{part}"))
-        if item.get("path"):
-            said += _inside(item["path"], f"{at}.path")
-    return said
+    return pod_content.mode(source, "defaultMode", path) + pod_content.items(source, path)
 
 
 _POD_ONLY: Final[dict[str, sources.Rule]] = {
     "configMap": _files("name"),
     "csi": _csi,
-    "downwardAPI": lambda source, path: [],
+    "downwardAPI": pod_content.downward,
     "emptyDir": _empty_dir,
     "ephemeral": _ephemeral,
     "persistentVolumeClaim": _claim,
-    "projected": lambda source, path: [],
+    "projected": pod_content.projected,
     "secret": _files("secretName"),
 }

@@ -14,13 +14,23 @@ from typing import Final
 
 from holdfast.api import fields, quantity
 from holdfast.api.fields import Cause
-from holdfast.api.validation import amounts, metadata, names, pod_volumes, selecting, services
+from holdfast.api.validation import (
+    amounts,
+    metadata,
+    names,
+    pod_content,
+    pod_volumes,
+    pod_warnings,
+    quotas,
+    selecting,
+    services,
+)
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
 
-_RESTART_POLICIES: Final = ("Always", "Never", "OnFailure")
-_DNS_POLICIES: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
+_DNS_POLICIES: Final = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_TOLERATED: Final = ("", "NoExecute", "NoSchedule", "PreferNoSchedule")
+_TOLERATED: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _MAY_CHANGE: Final = (
     "pod updates may not change fields other than `spec.containers[*].image`,"
     "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
@@ -28,6 +38,7 @@ _MAY_CHANGE: Final = (
     "`spec.terminationGracePeriodSeconds` "
     "(allow it to be set to 1 if it was previously negative)"
 )
+_MEASURED: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 _ADD_ONLY: Final = "existing toleration can not be modified except its tolerationSeconds"
 
 
@@ -72,6 +83,10 @@ class PodRules(Rules):
             said.append(fields.forbidden("spec", _MAY_CHANGE))
         return said
 
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Warn of what has no function, when the pod is made: changes come from programs."""
+        return pod_warnings.of_pod(new) if old is None else []
+
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check that a nominated node is a possible node."""
         node = new.get("status", EMPTY).get("nominatedNodeName", "")
@@ -113,9 +128,7 @@ def _container(container: Object, at: str, volumes: dict[str, Object]) -> list[C
     if policy is not None and policy not in _PULL_POLICIES:
         said.append(fields.not_supported(f"{at}.imagePullPolicy", policy, _PULL_POLICIES))
     said += _container_ports(container.get("ports") or (), f"{at}.ports")
-    for index, variable in enumerate(container.get("env") or ()):
-        if not variable.get("name"):
-            said.append(fields.required(f"{at}.env[{index}].name"))
+    said += pod_content.variables(container.get("env") or (), f"{at}.env")
     said += pod_volumes.mounts(container, at, volumes)
     if "resources" in container:
         said += _resources(container["resources"], f"{at}.resources")
@@ -149,12 +162,32 @@ def _resources(resources: Object, path: str) -> list[Cause]:
     limits = resources.get("limits", EMPTY)
     for part in ("limits", "requests"):
         for name, text in resources.get(part, EMPTY).items():
+            said += _resource_name(name, f"{path}.{part}[{name}]")
             said += amounts.not_negative(text, f"{path}.{part}[{name}]", rule)
     for name, text in resources.get("requests", EMPTY).items():
         limit = limits.get(name)
         if limit is not None and quantity.parse(text) > quantity.parse(limit):
             rule = f"must be less than or equal to {name} limit of {limit}"
             said.append(fields.invalid(f"{path}.requests", text, rule))
+    return said
+
+
+def _resource_name(name: str, path: str) -> list[Cause]:
+    # The reference shows the name of a resource without quotes.
+    shown = fields.Go(name)
+    said = [fields.invalid(path, shown, rule) for rule in names.qualified(name)]
+    if "/" in name:
+        native = "kubernetes.io/" in name
+        if not native and name.startswith("requests."):
+            rule = "doesn't follow extended resource name standard"
+            said.append(fields.invalid(path, shown, rule))
+        return said
+    if name in _MEASURED or name.startswith("hugepages-"):
+        return said
+    if not said and name not in quotas.STANDARD:
+        rule = "must be a standard resource type or fully qualified"
+        said.append(fields.invalid(path, shown, rule))
+    said.append(fields.invalid(path, shown, "must be a standard resource for containers"))
     return said
 
 
@@ -165,7 +198,7 @@ def _policies(spec: Object) -> list[Cause]:
         if not word:
             said.append(fields.required(f"spec.{part}"))
         elif word not in choices:
-            said.append(fields.not_supported(f"spec.{part}", word, choices))
+            said.append(fields.not_supported(f"spec.{part}", word, choices, in_order=True))
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is None:
         said.append(fields.required("spec.terminationGracePeriodSeconds"))
@@ -189,8 +222,11 @@ def _toleration(toleration: Object, at: str) -> list[Cause]:
     elif operator not in ("", "Equal", "Exists"):
         said.append(fields.not_supported(f"{at}.operator", operator, ("Equal", "Exists")))
     effect = toleration.get("effect", "")
-    if effect not in _TOLERATED:
-        said.append(fields.not_supported(f"{at}.effect", effect, _TOLERATED[1:]))
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
+        rule = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        said.append(fields.invalid(f"{at}.effect", effect, rule))
+    if effect and effect not in _TOLERATED:
+        said.append(fields.not_supported(f"{at}.effect", effect, _TOLERATED, in_order=True))
     return said
 
 

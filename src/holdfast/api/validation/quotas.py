@@ -7,9 +7,9 @@ from typing import Final
 from holdfast.api import fields, quantity
 from holdfast.api.fields import Cause
 from holdfast.api.validation import names
-from holdfast.api.validation.rules import EMPTY, Object, Rules, each
+from holdfast.api.validation.rules import EMPTY, Object, Rules
 
-_STANDARD: Final = frozenset(
+STANDARD: Final = frozenset(
     {
         "configmaps",
         "cpu",
@@ -30,6 +30,7 @@ _STANDARD: Final = frozenset(
         "services",
         "services.loadbalancers",
         "services.nodeports",
+        "storage",
     }
 )
 _WHOLE: Final = frozenset(
@@ -99,13 +100,19 @@ class QuotaRules(Rules):
 
 
 def _limit(name: str, text: str, path: str) -> list[Cause]:
-    said = each(path, name, names.qualified(name))
     hugepages = name.startswith(("hugepages-", "requests.hugepages-"))
-    if not said and "/" not in name and name not in _STANDARD and not hugepages:
-        said.append(fields.invalid(path, name, "must be a standard resource for quota"))
+    # The reference shows the name of a resource without quotes.
+    said = [fields.invalid(path, fields.Go(name), cause) for cause in names.qualified(name)]
+    if "/" not in name and (name not in STANDARD or name == "storage") and not hugepages:
+        if not said and name != "storage":
+            rule = "must be a standard resource type or fully qualified"
+            said.append(fields.invalid(path, fields.Go(name), rule))
+        rule = "must be a standard resource for quota"
+        said.append(fields.invalid(path, fields.Go(name), rule))
     if quantity.parse(text).nanos < 0:
         said.append(fields.invalid(path, text, "must be greater than or equal to 0"))
-    whole = name in _WHOLE or name.startswith("count/")
+    foreign = "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+    whole = name in _WHOLE or foreign
     if whole and not quantity.parse(text).is_integer:
         said.append(fields.invalid(path, text, "must be an integer"))
     return said
@@ -177,8 +184,8 @@ def _values(operator: str, values: list[str], at: str) -> list[Cause]:
 
 def _unsuited(scope: str, spec: Object, at: str, value: object) -> list[Cause]:
     """Complain of each limited resource that the scope says nothing about."""
-    suited = _OF_SCOPE.get(scope, _STANDARD)
-    limited = sorted(name for name in spec.get("hard", EMPTY) if name in _STANDARD - suited)
+    suited = _OF_SCOPE.get(scope, STANDARD)
+    limited = sorted(name for name in spec.get("hard", EMPTY) if name in STANDARD - suited)
     return [fields.invalid(at, value, "unsupported scope applied to resource") for _ in limited]
 
 

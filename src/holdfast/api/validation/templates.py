@@ -92,12 +92,15 @@ def _strings(values: list[str] | None) -> str:
 
 def _labels(spec: Object, given: Object) -> list[Cause]:
     wanted, labels = spec.get("selector"), _meta(given).get("labels")
-    if not wanted:
+    if wanted == {}:
         return []
     try:
-        fits = selectors.LabelSelector.of(wanted).matches(labels)
+        # No selector at all selects nothing.
+        fits = wanted is not None and selectors.LabelSelector.of(wanted).matches(labels)
     except selectors.SelectorError:
-        return [_invalid("spec.selector", printed_selector(wanted), "invalid label selector")]
+        return [
+            _invalid("spec.selector", printed_selector(wanted or EMPTY), "invalid label selector")
+        ]
     if fits:
         return []
     rule = "`selector` does not match template `labels`"

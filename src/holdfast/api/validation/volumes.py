@@ -51,7 +51,6 @@ _REMOVED_SOURCES: Final = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
     "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
-    "quobyte": "deprecated in v1.22, non-functional in v1.25+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
     "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
     "storageos": "deprecated in v1.22, non-functional in v1.25+",
@@ -120,7 +119,9 @@ class VolumeRules(Rules):
         required = spec.get("nodeAffinity", EMPTY).get("required") or EMPTY
         said += selecting.old_labels(required, "spec.nodeAffinity.required")
         for name in spec.keys() & _REMOVED_SOURCES.keys():
-            said.append(f"spec.{name}: {_REMOVED_SOURCES[name]}")
+            # The reference's field path, which is not the field's name here.
+            shown = "storageOS" if name == "storageos" else name
+            said.append(f"spec.{shown}: {_REMOVED_SOURCES[name]}")
         return said
 
 

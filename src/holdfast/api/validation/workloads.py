@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import templates
+from holdfast.api.validation import names, pod_warnings, templates
 from holdfast.api.validation.rules import EMPTY, Object, Rules
 
 _NOT_NEGATIVE: Final = "must be greater than or equal to 0"
@@ -44,8 +44,7 @@ class DeploymentRules(Rules):
         spec = obj.get("spec", EMPTY)
         said = _not_negative(spec, "spec", ("replicas",))
         said += templates.selector(spec, "deployment")
-        if spec.get("selector") is not None:
-            said += templates.template(spec, "ReplicaSet", whole=True)
+        said += templates.template(spec, "ReplicaSet", whole=True)
         said += _strategy(spec.get("strategy", EMPTY))
         said += _not_negative(spec, "spec", ("minReadySeconds", "revisionHistoryLimit"))
         deadline = spec.get("progressDeadlineSeconds")
@@ -59,6 +58,10 @@ class DeploymentRules(Rules):
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that the selector stayed."""
         return templates.same_selector(new, old)
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Warn of what the pods will not get."""
+        return pod_warnings.of_template(new, old)
 
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check that no part is larger than the whole."""
@@ -80,13 +83,16 @@ class ReplicaSetRules(Rules):
         spec = obj.get("spec", EMPTY)
         said = _not_negative(spec, "spec", ("replicas", "minReadySeconds"))
         said += templates.selector(spec, "deployment")
-        if spec.get("selector") is not None:
-            said += templates.template(spec, "ReplicaSet", whole=True)
+        said += templates.template(spec, "ReplicaSet", whole=True)
         return said
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that the selector stayed."""
         return templates.same_selector(new, old)
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Warn of what the pods will not get."""
+        return pod_warnings.of_template(new, old)
 
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check that no part is larger than the whole."""
@@ -97,6 +103,10 @@ class ReplicaSetRules(Rules):
 class StatefulSetRules(Rules):
     """Rules of StatefulSet."""
 
+    def check_name(self, name: str) -> tuple[str, ...]:
+        """A set's name is part of host names, so it is a DNS label."""
+        return names.label(name)
+
     def body(self, obj: Object) -> list[Cause]:
         """Check policies, counts, selector and what the template may not say."""
         spec = obj.get("spec", EMPTY)
@@ -106,9 +116,8 @@ class StatefulSetRules(Rules):
         said += _not_negative(spec, "spec", ("replicas", "minReadySeconds"))
         said += _not_negative(spec.get("ordinals") or EMPTY, "spec.ordinals", ("start",))
         said += templates.selector(spec, "statefulset")
-        if spec.get("selector") is not None:
-            # The volumes of the claim templates are not in the pod, so it is not complete yet.
-            said += templates.template(spec, "StatefulSet", whole=False)
+        # The volumes of the claim templates are not in the pod, so it is not complete yet.
+        said += templates.template(spec, "StatefulSet", whole=False)
         return said
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
@@ -116,6 +125,10 @@ class StatefulSetRules(Rules):
         if _fixed(new) == _fixed(old):
             return []
         return [fields.forbidden("spec", _FIXED)]
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Warn of what the pods will not get."""
+        return pod_warnings.of_template(new, old)
 
     def status(self, new: Object, old: Object) -> list[Cause]:
         """Check that no part is larger than the whole."""
@@ -176,7 +189,7 @@ def _strategy(strategy: Object) -> list[Cause]:
         return [fields.forbidden(path, rule)]
     if kind != "RollingUpdate":
         choices = ("Recreate", "RollingUpdate")
-        return [fields.not_supported("spec.strategy.type", kind, choices)]
+        return [fields.not_supported("spec.strategy", strategy, choices)]
     if steps is None:
         return [fields.required(path, "this should be defaulted and never be nil")]
     return _steps(steps, path)
@@ -238,9 +251,9 @@ def _update_strategy(strategy: Object) -> list[Cause]:
 
 
 def _retention(policy: Object) -> list[Cause]:
-    choices = ("Delete", "Retain")
+    choices, path = ("Retain", "Delete"), "spec.persistentVolumeClaimRetentionPolicy"
     return [
-        fields.not_supported(f"spec.persistentVolumeClaimRetentionPolicy.{part}", word, choices)
+        fields.not_supported(f"{path}.{part}", word, choices, in_order=True)
         for part in ("whenDeleted", "whenScaled")
         if (word := policy.get(part, "Retain")) not in choices
     ]

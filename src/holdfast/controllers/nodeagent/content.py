@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from holdfast.api import errors, kinds, views
+from holdfast.api import errors, kinds, quantity, views
 from holdfast.kit import files
 from holdfast.runtime.client import Client
 
@@ -128,10 +128,12 @@ def _downward(pod: Mapping[str, Any], source: Mapping[str, Any]) -> Table:
     default = int(source.get("defaultMode", DEFAULT_MODE))
     table: Table = {}
     for item in source.get("items") or ():
-        path = item.get("fieldRef", {}).get("fieldPath", "")
-        text = pod_field(pod, path)
+        if "resourceFieldRef" in item:
+            text: str | None = container_amount(pod, item["resourceFieldRef"])
+        else:
+            text = pod_field(pod, item.get("fieldRef", {}).get("fieldPath", ""))
         if text is None:
-            raise ContentError(f"downwardAPI: the field {path or 'resourceFieldRef'} is not known")
+            raise ContentError(f"downwardAPI: the field of {item['path']} is not known")
         table[_inside(item["path"])] = File(text.encode(), int(item.get("mode", default)))
     return table
 
@@ -166,6 +168,25 @@ def pod_field(pod: Mapping[str, Any], path: str) -> str | None:
         if path.startswith(prefix) and path.endswith("']"):
             return str((meta.get(kind) or {}).get(path[len(prefix) : -2], ""))
     return None
+
+
+def container_amount(pod: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+    """A container's limit or request in units of the divisor, rounded up; None for no such one."""
+    spec = pod.get("spec", {})
+    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
+        if container["name"] == reference.get("containerName"):
+            return amount_of(container.get("resources", {}), reference)
+    return None
+
+
+def amount_of(resources: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+    """A limit or request in units of the divisor, rounded up; "0" where there is none."""
+    part, _, name = str(reference.get("resource", "")).partition(".")
+    if part not in ("limits", "requests"):
+        return None
+    text = (resources.get(part) or {}).get(name, "0")
+    divisor = quantity.parse(reference.get("divisor") or "1").nanos or quantity.NANO
+    return str(-(-quantity.parse(text).nanos // divisor))
 
 
 def _escape(value: str) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.api import errors, kinds, quantity
+from holdfast.api import errors, kinds
 from holdfast.controllers.nodeagent import content
 from holdfast.controllers.nodeagent.containerspecs import Container, EnvSource, EnvVar
 from holdfast.runtime.client import Client
@@ -132,15 +132,8 @@ def _field(pod: Mapping[str, Any], path: str) -> str:
 
 
 def _resource(container: Container, reference: Mapping[str, Any]) -> str:
-    part, _, name = str(reference.get("resource", "")).partition(".")
-    amounts = {
-        "limits": container.resources.limits or {},
-        "requests": container.resources.requests or {},
-    }
-    if part not in amounts:
-        raise ConfigError(f"resourceFieldRef: {reference.get('resource')} is not known")
-    text = amounts[part].get(name)
+    resources = {"limits": container.resources.limits, "requests": container.resources.requests}
+    text = content.amount_of(resources, reference)
     if text is None:
-        return "0"
-    divisor = quantity.parse(reference.get("divisor") or "1")
-    return str(-(-quantity.parse(text).nanos // max(1, divisor.nanos)))
+        raise ConfigError(f"resourceFieldRef: {reference.get('resource')} is not known")
+    return text

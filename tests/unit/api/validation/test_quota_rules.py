@@ -34,7 +34,7 @@ def test_storage_counts_and_classes_may_be_limited() -> None:
 @pytest.mark.parametrize(
     ("name", "amount", "text"),
     [
-        ("disks", "1", 'Invalid value: "disks": must be a standard resource for quota'),
+        ("a.example.com/disks", "1500m", 'Invalid value: "1500m": must be an integer'),
         ("persistentvolumeclaims", "1500m", 'Invalid value: "1500m": must be an integer'),
         ("requests.storage", "-1", 'Invalid value: "-1": must be greater than or equal to 0'),
     ],
@@ -87,3 +87,11 @@ def test_a_condition_needs_a_known_operator_with_fitting_values() -> None:
     assert text.startswith(f'{at}.values: Invalid value: []string{{"a"}}: must be no value')
     (text,) = complaints("Like")
     assert text == f'{at}.operator: Invalid value: "Like": not a valid selector operator'
+
+
+def test_a_resource_that_is_none_is_named_without_quotes() -> None:
+    assert said({"disks": "1"}) == [
+        "spec.hard[disks]: Invalid value: disks: must be a standard resource type or "
+        "fully qualified",
+        "spec.hard[disks]: Invalid value: disks: must be a standard resource for quota",
+    ]

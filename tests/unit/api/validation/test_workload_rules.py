@@ -55,7 +55,6 @@ def test_a_plain_workload_is_accepted_and_may_stay_as_it_is(kind: Kind) -> None:
     [
         ({"replicas": -1}, "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
         ({"minReadySeconds": -1}, "spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0"),
-        ({"selector": None}, "spec.selector: Required value"),
         ({"template": template({"app": "other"})}, 'spec.template.metadata.labels: Invalid value: map[string]string{"app":"other"}: `selector` does not match template `labels`'),
         ({"template": template({})}, "spec.template.metadata.labels: Invalid value: map[string]string(nil): `selector` does not match template `labels`"),
         ({"template": template(restartPolicy="Never")}, 'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"'),
@@ -63,6 +62,15 @@ def test_a_plain_workload_is_accepted_and_may_stay_as_it_is(kind: Kind) -> None:
 )  # fmt: skip
 def test_what_every_workload_refuses(kind: Kind, spec: Object, expected: str) -> None:
     assert said(kind, **spec) == [expected]
+
+
+@pytest.mark.parametrize("kind", [kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET])
+def test_no_selector_fits_no_template(kind: Kind) -> None:
+    assert said(kind, selector=None) == [
+        "spec.selector: Required value",
+        'spec.template.metadata.labels: Invalid value: map[string]string{"app":"web"}: '
+        "`selector` does not match template `labels`",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ ZERO = 'intstr.IntOrString{Type:0, IntVal:0, StrVal:""}'
     [
         ({"type": "Recreate"}, []),
         ({"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}, ["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"]),
-        ({"type": "Blue"}, ['spec.strategy.type: Unsupported value: "Blue": supported values: "Recreate", "RollingUpdate"']),
+        ({"type": "Blue"}, ['spec.strategy: Unsupported value: {"type":"Blue"}: supported values: "Recreate", "RollingUpdate"']),
         ({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, [f"spec.strategy.rollingUpdate.maxUnavailable: Invalid value: {ZERO}: may not be 0 when `maxSurge` is 0"]),
         ({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": "0%"}}, []),
         ({"rollingUpdate": {"maxUnavailable": "120%"}}, ['spec.strategy.rollingUpdate.maxUnavailable: Invalid value: intstr.IntOrString{Type:1, IntVal:0, StrVal:"120%"}: must not be greater than 100%']),
@@ -124,7 +132,7 @@ def test_the_progress_deadline_outlasts_the_wait_for_readiness() -> None:
         ({"updateStrategy": {"type": "OnDelete"}}, []),
         ({"updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}}, ["spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'"]),
         ({"updateStrategy": {"rollingUpdate": {"partition": -1}}}, ["spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0"]),
-        ({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Keep"}}, ['spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: "Keep": supported values: "Delete", "Retain"']),
+        ({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Keep"}}, ['spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: "Keep": supported values: "Retain", "Delete"']),
         ({"ordinals": {"start": -1}}, ["spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0"]),
     ],
 )  # fmt: skip
