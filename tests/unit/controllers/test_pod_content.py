@@ -108,6 +108,25 @@ async def test_projected_sources_are_merged() -> None:
     assert {file.mode for file in files.values()} == {0o600}
 
 
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ({"containerName": "main", "resource": "requests.memory"}, "1073741824"),
+        ({"containerName": "main", "resource": "requests.memory", "divisor": "1Mi"}, "1024"),
+        ({"containerName": "main", "resource": "limits.cpu"}, "2"),
+        ({"containerName": "main", "resource": "limits.cpu", "divisor": "1m"}, "1500"),
+        ({"containerName": "main", "resource": "limits.memory"}, "0"),
+        ({"containerName": "other", "resource": "limits.cpu"}, None),
+    ],
+)
+def test_amounts_of_containers_are_told_in_units_rounded_up(
+    reference: dict[str, str], expected: str | None
+) -> None:
+    resources = {"requests": {"memory": "1Gi"}, "limits": {"cpu": "1500m"}}
+    pod = {"spec": {"containers": [{"name": "main", "resources": resources}]}}
+    assert content.container_amount(pod, reference) == expected
+
+
 async def test_other_kinds_of_volume_have_no_content() -> None:
     assert await table({"emptyDir": {}}) is None
 
