@@ -100,7 +100,12 @@ async def test_a_pod_leaves_when_its_patience_is_over_or_never(plane: Plane) -> 
 async def test_a_taint_that_goes_in_time_calls_it_off(plane: Plane) -> None:
     plane.start(TaintEviction(plane.client, plane.informers, plane.recorder))
     await make_node(plane)
-    patience = {"key": TAINT, "operator": "Exists", "tolerationSeconds": 2}
+    patience = {
+        "key": TAINT,
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 2,
+    }
     await make_pod(plane, "p", [patience])
     await taint(plane, TAINT)
     await asyncio.sleep(0.3)

@@ -206,9 +206,6 @@ async def test_deleting_fails_with_a_message_and_one_event_for(
         pytest.param(
             {"source": _source("csi", driver="csi.example.com", volumeHandle="1")}, id="csi"
         ),
-        pytest.param({"source": _source("cinder", volumeID="1")}, id="cinder"),
-        pytest.param({"source": _source("vsphereVolume", volumePath="[ds] a.vmdk")}, id="vsphere"),
-        pytest.param({"source": _source("gcePersistentDisk", pdName="d")}, id="gce"),
         pytest.param(
             {"annotations": {views.PROVISIONED_BY: "stranger.example.com"}}, id="a_strangers_volume"
         ),
@@ -224,6 +221,25 @@ async def test_storage_of_an_external_driver_is_left_to_it(
 
     assert phase_of(await control.client.get(kinds.VOLUME, "v")) == "Released"
     assert await control.told("v") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(_source("cinder", volumeID="1"), id="cinder"),
+        pytest.param(_source("vsphereVolume", volumePath="[ds] a.vmdk"), id="vsphere"),
+        pytest.param(_source("gcePersistentDisk", pdName="d"), id="gce"),
+    ],
+)
+async def test_a_static_volume_whose_plug_in_is_gone_cannot_be_deleted(
+    control: ControlPlane, source: Object
+) -> None:
+    await control.create(released("v", "Delete", source=source))
+    await control.phase(kinds.VOLUME, "v", "Failed")
+    status = (await control.client.get(kinds.VOLUME, "v"))["status"]
+    assert status["message"] == (
+        'error getting deleter volume plugin for volume "v": no volume plugin matched'
+    )
 
 
 async def test_a_host_path_reached_through_a_link_out_of_tmp_is_not_deleted(
