@@ -31,6 +31,8 @@ _RESIZE_STATES: Final = (
     "NodeResizePending",
 )
 
+_SOURCE_FIELDS: Final = ("dataSource", "dataSourceRef")
+
 
 class ClaimRules(Rules):
     """Rules of PersistentVolumeClaim."""
@@ -90,6 +92,15 @@ class ClaimRules(Rules):
             wrong = _resource_name(name, path)
             said += wrong or amounts.in_bytes(text, f"{path}[{name}]")
         return said
+
+    def update(self, new: Object, old: Object) -> list[Cause]:
+        """As ever; but a claim that named a group of its source may name any now."""
+        said = super().update(new, old)
+        spec = old.get("spec", EMPTY)
+        if not any((spec.get(part) or EMPTY).get("apiGroup") for part in _SOURCE_FIELDS):
+            return said
+        kept = {f"spec.{part}.apiGroup" for part in _SOURCE_FIELDS}
+        return [cause for cause in said if cause.field not in kept]
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
         """Warn of the legacy class annotation and of fractions of a byte."""
