@@ -260,7 +260,8 @@ async def test_a_patch_that_spoils_an_object_is_unprocessable(
     reply = await api.patch(f"{VOLUMES}/v", patch, type)
     assert (reply.code, reply.reason) == (422, "Invalid")
     assert reply.causes[0][0] == "patch"
-    assert reply.message.endswith(f"{QUANTITY}; spec.capacity: {HINT}")
+    assert reply.message.endswith(QUANTITY)
+    assert HINT in reply.headers["warning"].replace("\\", "")
     if type == STRATEGIC_PATCH:
         assert reply.message.startswith(
             ' "" is invalid: patch: Invalid value: "map[spec:map[capacity:map[storage:10GB]]]": '

@@ -210,7 +210,7 @@ async def test_nothing_is_made_in_a_namespace_that_ends(api: Wire) -> None:
             f"{UNREADABLE}json: cannot unmarshal string into Go struct field "
             "PersistentVolumeClaimSpec.spec.accessModes of type []v1.PersistentVolumeAccessMode",
         ),
-        (claim("a", "10GB"), 400, f"{UNREADABLE}{QUANTITY}; spec.resources.requests: {HINT}"),
+        (claim("a", "10GB"), 400, f"{UNREADABLE}{QUANTITY}"),
         (
             {**claim("a"), "apiVersion": "v2"},
             400,
@@ -228,6 +228,12 @@ async def test_a_body_that_cannot_be_read_is_a_bad_request(
     assert (reply.code, reply.reason) == (code, "BadRequest"), reply.content
     if message is not None:
         assert reply.message == message
+
+
+async def test_an_amount_that_is_none_is_refused_with_a_hint_as_a_warning(api: Wire) -> None:
+    reply = await api.call("POST", CLAIMS, claim("a", "10GB"))
+    quoted = HINT.replace('"', '\\"')
+    assert reply.headers["warning"] == f'299 - "spec.resources.requests: {quoted}"'
 
 
 async def test_a_body_of_unknown_type_is_refused(api: Wire) -> None:

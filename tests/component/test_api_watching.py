@@ -147,7 +147,7 @@ async def test_a_watch_may_do_without_what_there_is(api: Wire) -> None:
     ("query", "fields"),
     [
         ({"sendInitialEvents": "true"}, ["resourceVersionMatch"]),
-        ({**INITIAL, "resourceVersionMatch": "Exact"}, ["resourceVersionMatch"]),
+        ({**INITIAL, "resourceVersionMatch": "Exact"}, ["resourceVersionMatch"] * 2),
         ({**INITIAL, "allowWatchBookmarks": "false"}, ["allowWatchBookmarks"]),
         ({"resourceVersionMatch": "NotOlderThan"}, ["resourceVersionMatch"]),
     ],
