@@ -112,7 +112,8 @@ class Resources:
         obj = self._decode(kind, body, options)
         meta = obj["metadata"]
         given = meta.pop("managedFields", None)
-        if meta.get("resourceVersion"):
+        # A rehearsal does not get as far as the storage that says so.
+        if meta.pop("resourceVersion", "") and not options.dry_run:
             raise errors.InternalError.unknown(
                 "resourceVersion should not be set on objects to be created"
             )

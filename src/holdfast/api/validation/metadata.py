@@ -113,7 +113,7 @@ def _owners(value: Sequence[Object]) -> list[Cause]:
     said: list[Cause] = []
     for owner in value:
         version = owner.get("apiVersion", "")
-        if not version.rpartition("/")[2]:
+        if not version.rpartition("/")[2] or version.count("/") > 1:
             said.append(fields.invalid(f"{path}.apiVersion", version, "version must not be empty"))
         for part in ("kind", "name", "uid"):
             if not owner.get(part):
