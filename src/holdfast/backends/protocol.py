@@ -413,14 +413,23 @@ class Discoverer(Protocol):
 
 @runtime_checkable
 class Fencer(Protocol):
-    """Can cut a lost node off from its volumes."""
+    """Can cut a lost node off from its volumes.
 
-    async def fence(self, node: str) -> None:
-        """Return only when `node` can no longer write to any volume of this backend."""
+    `volumes` come with their secrets: who was started a moment ago knows no others.
+    """
+
+    async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
+        """Return only when `node` can no longer write to any volume of this backend.
+
+        `volumes` are those known to be on the node.
+        """
         ...
 
-    async def unfence(self, node: str) -> None:
-        """Let a machine that came back use its volumes again."""
+    async def unfence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
+        """Let a machine that came back use its volumes again.
+
+        `volumes` say where it may have been fenced: all there are of this backend.
+        """
         ...
 
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from holdfast.backends import registry
-from holdfast.controllers import inlines
+from holdfast.backends.secretrefs import SecretRef
+from holdfast.controllers import inlines, secrets
 from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informer
 
@@ -33,6 +34,15 @@ def identity(volume: Mapping[str, Any]) -> tuple[str, str] | None:
     driver = registry.driver_of(volume["spec"])
     found = registry.handle_of(volume["spec"], volume["metadata"].get("annotations"))
     return (driver, found[1].id) if driver and found is not None else None
+
+
+def secret_of(volume: Mapping[str, Any]) -> SecretRef | None:
+    """Return where the secret is with which a volume is attached, detached and fenced."""
+    found = registry.attach_secret(volume["spec"])
+    if found is None and "csi" not in volume["spec"]:
+        # An in-tree source has no place for such a reference.
+        return secrets.deletion_ref(volume["metadata"].get("annotations") or {})
+    return found
 
 
 def index(attachments: Informer) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from cluster import Cluster
 from holdfast.api import kinds
 from holdfast.backends import errors as backend_errors
+from holdfast.backends.protocol import VolumeHandle
 from holdfast.controllers import attachments, lostnodes
 from holdfast.controllers.podgc import OUT_OF_SERVICE
 from holdfast.controllers.provisioners import Served
@@ -135,18 +138,30 @@ class Fenced(attachable.Storage):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.fenced: set[str] = set()
+        self.told: list[str] = []
 
-    async def fence(self, node: str) -> None:
+    async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         await self._reached("fence")
         self.fenced.add(node)
+        self.told += [each.id for each in volumes]
 
-    async def unfence(self, node: str) -> None:
+    async def unfence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         self.fenced.discard(node)
 
 
-async def test_a_machine_that_nobody_can_ask_about_is_cut_off(
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A pod on the node that is lost, with a volume of a storage system that can fence."""
+
+    storage: Fenced
+    handle: str
+    attachment: str
+
+
+@pytest.fixture
+async def writing(
     cluster: Cluster, storage: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Writing:
     await cluster.crash()
     defaults = lostnodes.LostNodes.__init__.__kwdefaults__
     assert defaults is not None and defaults["fence_after"] == 360.0
@@ -154,7 +169,11 @@ async def test_a_machine_that_nobody_can_ask_about_is_cut_off(
     fenced = Fenced(tmp_path / "fenced")
     fenced.fail("fence", backend_errors.Unavailable("the monitors do not answer"))
     driver = attachable.DRIVER
-    cluster.extra = {driver: Served(attachable.PROVISIONER, fenced)}
+    # The node has nothing of the other kind, and is no node of it.
+    cluster.extra = {
+        driver: Served(attachable.PROVISIONER, fenced),
+        DRIVER: Served(guarded.PROVISIONER, storage),
+    }
     await cluster.start()
     await cluster.create(kinds.STORAGE_CLASS, "fenced", provisioner=driver)
     csi_node = {"spec": {"drivers": [{"name": driver, "nodeID": MACHINE}]}}
@@ -169,11 +188,84 @@ async def test_a_machine_that_nobody_can_ask_about_is_cut_off(
     await cluster.create(kinds.POD, "p", spec=spec)
     name = attachments.name_of(handle, driver, LOST)
     await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
-    await set_ready(cluster, "Unknown", volumesInUse=[attachments.unique_name(driver, handle)])
+    return Writing(fenced, handle, name)
+
+
+async def cut(cluster: Cluster, scene: Writing) -> None:
+    """The node is lost, and its pod deleted."""
+    used = attachments.unique_name(attachable.DRIVER, scene.handle)
+    await set_ready(cluster, "Unknown", volumesInUse=[used])
     await cluster.client.delete(kinds.POD, "p", "default")
-    assert "the monitors do not answer" in await cluster.told(LOST, "WaitingForNode")
-    await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
-    assert fenced.fenced == {MACHINE}
+
+
+async def test_a_machine_that_nobody_can_ask_about_is_cut_off(
+    cluster: Cluster, writing: Writing
+) -> None:
+    await cut(cluster, writing)
+    await cluster.told(LOST, "WaitingForNode", "it is cut off after 0.5 s")
+    await cluster.told(LOST, "WaitingForNode", "the monitors do not answer")
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, writing.attachment)
+    assert writing.storage.fenced == {MACHINE}
+    assert writing.storage.told == [writing.handle]
+    # The node is let back by what was written down, also by somebody who knows nothing else.
+    await cluster.crash()
+    await cluster.start()
+    await cluster.client.patch(kinds.CSI_NODE, LOST, {"spec": {"drivers": None}})
     await set_ready(cluster, "True", volumesInUse=None)
-    await cluster.until(kinds.NODE, LOST, lambda o: not tainted(o))
-    assert fenced.fenced == set()
+    node = await cluster.until(kinds.NODE, LOST, lambda o: not tainted(o))
+    assert writing.storage.fenced == set()
+    assert lostnodes.FENCED not in node["metadata"]["annotations"]
+
+
+async def test_an_attachment_taken_away_by_time_alone_waits_for_the_machine_to_be_cut_off(
+    cluster: Cluster, writing: Writing
+) -> None:
+    failures = [backend_errors.Unavailable("the monitors do not answer")] * 1000
+    writing.storage.fail("fence", *failures)
+    await cut(cluster, writing)
+    await cluster.client.delete(kinds.POD, "p", "default", grace=0)
+    await cluster.client.delete(kinds.VOLUME_ATTACHMENT, writing.attachment)
+    found = await cluster.until(
+        kinds.VOLUME_ATTACHMENT, writing.attachment, lambda o: "detachError" in o["status"]
+    )
+    assert "until it is cut off" in found["status"]["detachError"]["message"]
+    assert writing.storage.attached[writing.handle] == {MACHINE}
+
+
+async def test_a_machine_is_not_cut_off_by_halves(cluster: Cluster, writing: Writing) -> None:
+    reference = {"namespace": "default", "name": "foreign"}
+    await cluster.create(
+        kinds.VOLUME,
+        "foreign",
+        spec={
+            "capacity": {"storage": "1Mi"},
+            "accessModes": ["ReadWriteOnce"],
+            "claimRef": reference,
+            "csi": {"driver": "foreign.example", "volumeHandle": "f"},
+        },
+    )
+    source = {"persistentVolumeName": "foreign"}
+    spec = {"attacher": "foreign.example", "nodeName": LOST, "source": source}
+    held = {"finalizers": ["external-attacher/foreign-example"]}
+    await cluster.create(kinds.VOLUME_ATTACHMENT, "foreign", spec=spec, metadata=held)
+    await cut(cluster, writing)
+    text = await cluster.told(LOST, "WaitingForNode")
+    assert "of its foreign.example volumes nobody here can say whether it writes" in text
+    await asyncio.sleep(1.0)
+    assert writing.storage.fenced == set()
+    node = await cluster.find(kinds.NODE, LOST)
+    assert node is not None and not tainted(node)
+
+
+async def test_a_machine_whose_id_is_not_known_is_not_taken_for_gone(
+    cluster: Cluster, storage: Observed
+) -> None:
+    handle, _ = await lose(cluster)
+    storage.power[LOST] = "gone"
+    await cluster.client.patch(kinds.CSI_NODE, LOST, {"spec": {"drivers": None}})
+    name = attachments.name_of(handle, DRIVER, LOST)
+    patch = {"metadata": {"annotations": {lostnodes.NODE_ID: None}}}
+    await cluster.client.patch(kinds.VOLUME_ATTACHMENT, name, patch)
+    text = await cluster.told(LOST, "WaitingForNode", "it is not known what")
+    assert f"CSINode {LOST}" in text
+    assert storage.attached[handle] == {MACHINE}

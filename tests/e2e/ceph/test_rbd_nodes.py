@@ -11,11 +11,14 @@ import pytest
 
 from holdfast.backends import errors, mountinfo
 from holdfast.backends.protocol import ImageFile, Volume, VolumeHandle, VolumeRequest
-from holdfast.backends.rbd import nodeids
+from holdfast.backends.rbd import fencing, nodeids, usage
 from holdfast.backends.rbd.backend import RbdBackend
+from holdfast.backends.rbd.clusters import Clusters
 from holdfast.backends.rbd.mappers import krbd
 from holdfast.backends.rbd.mappers.krbd import KernelMapper
 from holdfast.backends.rbd.node_side import RbdNodeSide
+from holdfast.backends.rbd.shelf import Shelf
+from holdfast.backends.rbd.usage import User
 from holdfast.node.volumes import Volumes
 from servers.ceph.pools import Pool
 
@@ -189,6 +192,57 @@ async def test_a_fenced_node_cannot_write_and_comes_back(
 def _blocklisted(pool: Pool) -> set[str]:
     lines = pool.ceph.ceph("osd", "blocklist", "ls").splitlines()
     return {line.split()[0] for line in lines if ":" in line}
+
+
+async def test_a_client_that_lost_its_watch_is_fenced_and_stays_refused(
+    backend: RbdBackend, pool: Pool, tmp_path: Path
+) -> None:
+    """As of a machine whose network is lost for longer than a watch lives, and comes back."""
+    made = await _made(backend, "pvc-partition")
+    gone, image = "192.0.2.7:0/4711", made.context["image"]
+    clusters = Clusters(pool.instances, tmp_path)
+    with clusters.connected("main", {}) as connection:
+        shelf = Shelf(connection, "main", pool.name)
+        usage.note(shelf, image, User(gone, "node-1"))
+        await backend.fence(nodeids.of("node-1"))
+        assert await asyncio.to_thread(fencing.is_blocklisted, shelf.connection, gone)
+        await backend.unfence(nodeids.of("node-1"))
+        assert await asyncio.to_thread(fencing.is_blocklisted, shelf.connection, gone)
+        usage.forget(shelf, image, gone)
+    clusters.close()
+
+
+async def test_who_has_just_started_fences_by_the_volumes_of_the_node(
+    backend: RbdBackend, node: RbdNodeSide, pool: Pool, tmp_path: Path
+) -> None:
+    """No cluster is configured, and what another replica has learnt died with it."""
+    parameters = {"monitors": pool.ceph.monitor, "pool": pool.name, "adminId": pool.user}
+    secret = pool.secret
+    first = RbdBackend({}, tmp_path / "first")
+    request = VolumeRequest("pvc-hand-over", 320 * MIB, parameters, secrets=secret)
+    made = await first.create_volume(request)
+    handle = VolumeHandle(made.id, made.context, "ext4", secrets=secret)
+    lost = await node.connect(handle, {})
+    assert isinstance(lost, ImageFile)
+    second = RbdBackend({}, tmp_path / "second")
+    try:
+        with pytest.raises(errors.Unavailable, match="not known which pools"):
+            await second.fence(nodeids.of("node-1"))
+        await second.fence(nodeids.of("node-1"), [handle])
+        with pytest.raises(OSError), lost.path.open("r+b") as file:
+            file.write(b"late")
+            file.flush()
+            os.fsync(file.fileno())
+        await node.disconnect(handle)
+        third = RbdBackend({}, tmp_path / "third")
+        await third.unfence(nodeids.of("node-1"), [handle])
+        await third.close()
+        await node.connect(handle, {})
+        await node.disconnect(handle)
+    finally:
+        await first.delete_volume(made.id, secrets=secret)
+        await first.close()
+        await second.close()
 
 
 async def test_a_lost_mapping_after_a_fence_is_made_anew(

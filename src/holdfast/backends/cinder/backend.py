@@ -40,6 +40,7 @@ from holdfast.backends.protocol import (
     Snapshot,
     SnapshotPage,
     Volume,
+    VolumeHandle,
     VolumePage,
     VolumeRequest,
 )
@@ -208,7 +209,7 @@ class CinderBackend:
             return NodeState("unknown", "no OpenStack cloud is configured")
         return (unknown or states)[0]
 
-    async def fence(self, node: str) -> None:
+    async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         """Return when Nova says that the server is off or gone; nothing here turns it off.
 
         Raises errors.Conflict while it may still write.
@@ -222,7 +223,7 @@ class CinderBackend:
                 "force the host down and evacuate it",
             )
 
-    async def unfence(self, node: str) -> None:
+    async def unfence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         """Do nothing: no server was kept from anything."""
 
     async def checks(self) -> Sequence[Finding]:

@@ -62,6 +62,8 @@ async def disk(cloud: Cloud, server: str, volume: str) -> Record | None:
 
 async def state(cloud: Cloud, server: str) -> NodeState:
     """Return whether a server can still write, and how that is known."""
+    if not is_uuid(server):
+        return NodeState("unknown", f'node id "{server}" is no server of Nova')
     try:
         found = await get(cloud, server)
     except errors.NotFound:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from holdfast.backends.protocol import (
     Snapshot,
     SnapshotPage,
     Volume,
+    VolumeHandle,
     VolumePage,
     VolumeRequest,
 )
@@ -296,20 +297,28 @@ class RbdBackend:
 
         return await self._run(work)
 
-    async def fence(self, node: str) -> None:
+    async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         """Refuse the node's clients in every pool that is or was in use."""
 
         def work() -> None:
-            for shelf in self._shelves(every=True):
-                fencing.fence(shelf, nodeids.name_of(node))
+            name, fenced = nodeids.name_of(node), 0
+            for shelf in self._pools_of(volumes):
+                fencing.fence(shelf, name)
+                fenced += 1
+            if not fenced:
+                raise errors.Unavailable(
+                    "it is not known which pools it may be writing to",
+                    f"node {name}",
+                    "make sure that it is off, then taint it node.kubernetes.io/out-of-service",
+                )
 
         await self._run(work)
 
-    async def unfence(self, node: str) -> None:
+    async def unfence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         """Let the node use images again."""
 
         def work() -> None:
-            for shelf in self._shelves(every=True):
+            for shelf in self._pools_of(volumes, strict=False):
                 fencing.unfence(shelf, nodeids.name_of(node))
 
         await self._run(work)
@@ -352,14 +361,41 @@ class RbdBackend:
                 progress |= await self._run(functools.partial(work, name))
         return progress or self._sweeping[image.cluster, image.pool, image.namespace]
 
+    def _pools_of(self, volumes: Sequence[VolumeHandle], *, strict: bool = True) -> Iterator[Shelf]:
+        """Yield each pool of these volumes, and each that is or was in use besides, once.
+
+        With `strict` a volume that is not found is an error.
+        """
+        done: set[tuple[str, str, str]] = set()
+        for volume in volumes:
+            try:
+                parsed = ids.parse(volume.id)
+                if parsed is None:
+                    raise errors.NotFound(f'"{volume.id}" is no Ceph volume')
+                image = self._clusters.resolve(parsed, volume.secrets)
+            except errors.NotFound:
+                if strict:
+                    raise
+                continue
+            place = (image.cluster, image.pool, image.namespace)
+            if place not in done:
+                done.add(place)
+                with self._shelf(image, volume.secrets) as shelf:
+                    yield shelf
+        yield from self._shelves(every=True, besides=done)
+
     @contextlib.contextmanager
     def _shelf(self, image: ImageId, secrets: Mapping[str, str]) -> Iterator[Shelf]:
         with self._clusters.connected(image.cluster, secrets) as connection:
             yield Shelf(connection, image.cluster, image.pool, image.namespace)
 
-    def _shelves(self, *, every: bool = False) -> Iterator[Shelf]:
+    def _shelves(
+        self, *, every: bool = False, besides: Collection[tuple[str, str, str]] = ()
+    ) -> Iterator[Shelf]:
         """Yield the pools in use; those without a key are left out, or refused with `every`."""
         for cluster, pool, namespace in self._clusters.places():
+            if (cluster, pool, namespace) in besides:
+                continue
             try:
                 with self._clusters.connected(cluster, NO_SECRETS) as connection:
                     yield Shelf(connection, cluster, pool, namespace)

@@ -27,8 +27,9 @@ def fence(shelf: Shelf, node: str) -> None:
     addresses = set(known.get("addresses", ()))
     # First the note: a map that begins now is refused by the node itself.
     shelf.fenced.set(node, {"addresses": sorted(addresses)})
-    for users in usage.held(shelf).values():
-        addresses |= {user.address for user in users if user.node == node}
+    # Every client that was ever noted, watching or not: the watch of a machine that lost its
+    # network is gone after half a minute, and the machine goes on when the network is back.
+    addresses |= usage.clients_of(shelf, node)
     shelf.fenced.set(node, {"addresses": sorted(addresses)})
     for address in sorted(addresses):
         blocklist(shelf.connection, "add", address)

@@ -58,6 +58,13 @@ def forget(shelf: Shelf, image: str, address: str) -> None:
     shelf.holders.remove(_key(image, address))
 
 
+def clients_of(shelf: Shelf, node: str) -> set[str]:
+    """Return the addresses a node has left notes of, whether they have an image open or not."""
+    return {
+        key.partition("/")[2] for key, value in shelf.holders.items() if value.get("node") == node
+    }
+
+
 def held(shelf: Shelf) -> dict[str, list[User]]:
     """Return by image the noted users that really have it open."""
     noted: dict[str, list[User]] = {}

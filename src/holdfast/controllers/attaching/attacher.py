@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
-from holdfast.backends.protocol import Attacher, NodeObserver
+from holdfast.backends.protocol import Attacher, Fencer, NodeObserver
 from holdfast.controllers import attachments, inlines, secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
@@ -154,10 +154,11 @@ class AttachmentServer:
         """Raise while the node may still be writing to the volume.
 
         A cluster's own controller asks for this after six minutes of silence, whatever the machine
-        does; where the infrastructure can be asked, its word counts.
+        does. Where the infrastructure can be asked, its word counts; where the machine can be cut
+        off, that has to have happened, which the taint says.
         """
         name = obj["spec"]["nodeName"]
-        if not isinstance(storage, NodeObserver) or self._nodes.get(name) is None:
+        if not isinstance(storage, NodeObserver | Fencer) or self._nodes.get(name) is None:
             return
         node = await self._client.get(kinds.NODE, name)
         seen = views.node(node)
@@ -165,6 +166,11 @@ class AttachmentServer:
         in_use = listed in ((node.get("status") or {}).get("volumesInUse") or ())
         if seen.ready or not in_use or any(t.key == OUT_OF_SERVICE for t in seen.spec.taints):
             return
+        if not isinstance(storage, NodeObserver):
+            raise _Refused(
+                f"node {name} is lost and may still be writing; waiting until it is cut off from "
+                f"its volumes, is back, or is tainted {OUT_OF_SERVICE}"
+            )
         state = await storage.node_state(self._node_id(obj))
         if state.power not in ("stopped", "gone"):
             raise _Refused(
@@ -184,11 +190,7 @@ class AttachmentServer:
             await self._patch(kinds.VOLUME, volume, {"metadata": {"finalizers": kept}})
 
     async def _secrets_of(self, volume: Object) -> Mapping[str, str]:
-        ref = registry.attach_secret(volume["spec"])
-        if ref is None and "csi" not in volume["spec"]:
-            # An in-tree source has no place for such a reference.
-            ref = secrets.deletion_ref(volume["metadata"].get("annotations") or {})
-        return await self._secrets.read(ref)
+        return await self._secrets.read(attachments.secret_of(volume))
 
     def _volume_of(self, obj: Object) -> Object:
         own = inlines.of_attachment(obj)
