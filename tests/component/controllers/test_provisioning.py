@@ -164,6 +164,24 @@ async def test_a_retained_volume_keeps_its_storage_and_can_be_deleted_by_hand(
     assert await control.backend.existing() == [name]
 
 
+@pytest.mark.parametrize("provisioner", [LOCAL, HOST_PATH])
+async def test_a_volume_whose_policy_is_changed_to_delete_outlives_its_object_no_more(
+    control: ControlPlane, provisioner: str
+) -> None:
+    retained = storage_class("std", provisioner, reclaimPolicy="Retain", **IN_DIRECTORIES)
+    await control.create(retained)
+    await control.create(wanted())
+    name = (await control.phase(kinds.CLAIM, "c", "Bound"))["spec"]["volumeName"]
+    change = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
+    await control.patch(kinds.VOLUME, name, change)
+    await control.settled()
+    # The object is deleted first, as somebody does who cleans up.
+    await control.delete(kinds.VOLUME, name)
+    await control.delete(kinds.CLAIM, "c")
+    await control.gone(kinds.VOLUME, name)
+    assert await control.backend.existing() == []
+
+
 # What keeps a claim waiting
 
 
@@ -318,6 +336,21 @@ async def test_a_node_that_cannot_have_the_volume_is_unselected(
     (told,) = [t for t in await control.told("c") if t.reason == "ProvisioningFailed"]
     assert told.message.startswith(message)
     assert (told.type, told.component) == ("Warning", component)
+
+
+async def test_what_may_have_been_begun_on_a_node_stays_with_it(control: ControlPlane) -> None:
+    await control.create(local_class(volumeBindingMode="WaitForFirstConsumer"))
+    node = {"name": NODE, "labels": _host(NODE)}
+    await control.create({"apiVersion": "v1", "kind": "Node", "metadata": node})
+    await control.create(wanted())
+    control.backend.fail("create_volume", errors.Unavailable("no answer"), after=True)
+    await control.settled()
+    await control.patch(kinds.CLAIM, "c", _selected(NODE))
+    await control.hears("c", "ProvisioningFailed", "no answer")
+    await control.settled()
+    found = await control.client.get(kinds.CLAIM, "c", "default")
+    assert found["metadata"]["annotations"][views.SELECTED_NODE] == NODE
+    await control.phase(kinds.CLAIM, "c", "Bound", seconds=3)
 
 
 async def test_a_scheduler_that_insists_on_a_bad_node_does_not_make_a_storm(

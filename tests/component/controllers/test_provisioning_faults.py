@@ -148,7 +148,8 @@ async def test_a_deletion_that_fails_is_told_and_tried_again(control: ControlPla
     told = await control.hears(name, "VolumeFailedDelete", "asleep")
     assert (told.type, told.component) == ("Warning", LOCAL)
     assert phase_of(await control.client.get(kinds.VOLUME, name)) == "Released"
-    await control.gone(kinds.VOLUME, name, seconds=3)
+    # It is tried again after one second, and after two more.
+    await control.gone(kinds.VOLUME, name, seconds=5)
     assert await control.backend.existing() == []
 
 

@@ -2,7 +2,8 @@
 
 Backend first, then the volume object, then our finalizer: a crash in between repeats the
 deletion of something that is gone, which is a success. A volume whose object a user deleted
-early waits here, Terminating, until its claim is gone, and its storage is deleted then.
+early waits here, Terminating, until its claim is gone, and its storage is deleted then. So a volume
+whose policy is changed to Delete gets the finalizer too, and one that is to be kept loses it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 
 _WORKERS = 16
+# external-provisioner's pauses between failed attempts, in seconds.
+_FIRST_RETRY, _LAST_RETRY = 1.0, 300.0
 # A cluster's own controller calls a volume Failed whose in-tree provisioner it no longer knows.
 _LEFT = ("Released", "Failed")
 
@@ -44,7 +47,7 @@ class Deleter:
         self._secrets = secrets.SecretReader(client)
         self._recorders = recorders
         self._provisioners = provisioners
-        self._backoff = Backoff(0.5, 300.0)
+        self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         self.loop = Controller("deleter", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -58,7 +61,7 @@ class Deleter:
         if new is None:
             return
         released = (new.get("status") or {}).get("phase") in _LEFT
-        if released or (not _deletes(new) and _held(new)):
+        if released or _deletes(new) != _held(new):
             self.loop.enqueue(new["metadata"]["name"])
 
     def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
@@ -77,7 +80,11 @@ class Deleter:
             await self._let_go(obj, volume)
             return Done
         served = self._provisioners.get(volume.metadata.annotations.get(views.PROVISIONED_BY, ""))
-        if served is None or served.in_tree or not _due(volume):
+        if served is None or served.in_tree:
+            return Done
+        if not _due(volume):
+            if volume.status.phase == "Bound" and not volume.metadata.terminating:
+                await self._hold(obj)
             return Done
         if self._attachments.by(attachments.BY_VOLUME, name):
             # Not before every node has let go of it; the last attachment's end wakes us.
@@ -92,6 +99,13 @@ class Deleter:
         self._backoff.forget(name)
         await self._delete_object(volume)
         return Done
+
+    async def _hold(self, obj: Object) -> None:
+        """See that the object outlives its storage, also one whose policy was changed to Delete."""
+        if not _held(obj):
+            present = obj["metadata"].get("finalizers") or []
+            patch = {"metadata": {"finalizers": [*present, EXTERNAL_FINALIZER]}}
+            await self._writes.volume(obj, patch)
 
     async def _let_go(self, obj: Object, volume: views.Volume) -> None:
         """The storage is to be kept now: nothing of ours may hold the volume object."""

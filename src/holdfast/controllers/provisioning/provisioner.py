@@ -43,6 +43,10 @@ class _Refused(Exception):
     """The backend is not even asked; the text is told as it is."""
 
 
+class _WrongNode(_Refused):
+    """The node that the scheduler chose will not do, so it has to choose again."""
+
+
 class ProvisioningController:
     """The component; `run` until cancelled."""
 
@@ -203,7 +207,7 @@ class ProvisioningController:
             found = self._nodes.get(node)
             if found is None:
                 what = "Failed to get target node: " if served.in_tree else ""
-                raise _Refused(f'{what}node "{node}" not found')
+                raise _WrongNode(f'{what}node "{node}" not found')
             labels = views.node(found).metadata.labels
             if not affinity.topology_admits(terms, labels):
                 raise _Refused(
@@ -355,8 +359,10 @@ class ProvisioningController:
         if isinstance(error, secrets.Missing | secrets.Unusable):
             delay = min(delay, secrets.RETRY_SECONDS)
         self._pauses[claim.metadata.key] = asyncio.get_running_loop().time() + delay
-        if views.SELECTED_NODE in claim.metadata.annotations:
-            # Let the scheduler look for a node where there is room.
+        elsewhere = served.in_tree or isinstance(error, _WrongNode | backend_errors.Exhausted)
+        if elsewhere and views.SELECTED_NODE in claim.metadata.annotations:
+            # Let the scheduler look for a node where there is room. What is begun on this one and
+            # not known to have failed stays with it.
             await self._writes.claim(
                 self._claims.get(*reversed(claim.metadata.key)) or obj,
                 {"metadata": {"annotations": {views.SELECTED_NODE: None}}},
