@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from holdfast.api import errors, kinds
+from holdfast.api import errors, kinds, quantity
 from holdfast.runtime.access import Access
 from holdfast.runtime.client import Client
 from holdfast.runtime.http import HttpClient
@@ -42,6 +42,7 @@ ELSEWHERE: set[Grant] = {
     ("", "events", "patch"),
     ("storage.k8s.io", "volumeattachments", "patch"),
     ("storage.k8s.io", "volumeattachments/status", "patch"),
+    ("storage.k8s.io", "csistoragecapacities", "patch"),
 }
 
 
@@ -197,6 +198,36 @@ class Life:
         await until(ready)
         await self.remove(kinds.SNAPSHOT, self.mark, "default")
 
+    async def room(self) -> None:
+        """Ask for the room of a class, as the chart's value storageCapacity does."""
+        labels = {"app.kubernetes.io/managed-by": "holdfast"}
+        spec = {"attachRequired": False, "storageCapacity": True}
+        driver = {"metadata": {"name": DRIVER, "labels": labels}, "spec": spec}
+        await self.client.create(kinds.CSI_DRIVER, driver)
+        lazy = f"{self.mark}-lazy"
+        body = {
+            "metadata": {"name": lazy},
+            "provisioner": DRIVER,
+            "parameters": {"layout": "directory"},
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+        await self.client.create(kinds.STORAGE_CLASS, body)
+
+        async def told() -> list[Object]:
+            listing = await self.client.list(kinds.CAPACITY, NAMESPACE)
+            return [each for each in listing.items if each["storageClassName"] == lazy]
+
+        [found] = await until(told)
+        assert found["nodeTopology"] == {"matchLabels": {"kubernetes.io/hostname": NODE}}
+        assert quantity.parse(found["capacity"]).bytes() > 0
+        await self.client.delete(kinds.STORAGE_CLASS, lazy)
+
+        async def untold() -> bool:
+            return not await told()
+
+        await until(untold)
+        await self.client.delete(kinds.CSI_DRIVER, DRIVER)
+
     async def remove(self, kind: kinds.Kind, name: str, namespace: str | None = None) -> None:
         await self.client.delete(kind, name, namespace)
 
@@ -261,6 +292,7 @@ async def test_the_roles_allow_what_the_controllers_do_and_no_more(
             await life.clone()
         if snapshots:
             await life.snapshot()
+        await life.room()
         await life.end()
     assert limited.refused == []
     if snapshots:
@@ -283,5 +315,6 @@ async def test_the_account_can_do_its_work_on_a_real_cluster(
             await life.make_class()
             await life.claim(life.mark)
             await life.grow()
+            await life.room()
             await life.end()
     assert installed

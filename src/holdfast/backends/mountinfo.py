@@ -49,7 +49,7 @@ def read() -> list[Mount]:
 
 def at(path: Path | str) -> list[Mount]:
     """Return the mounts whose mount point is exactly `path`, the topmost last."""
-    return [m for m in _lines(TABLE.read_bytes(), _field(path)) if m.point == str(path)]
+    return _at(TABLE.read_bytes(), _escape(str(path)))
 
 
 def of_device(device: str, path: Path | str) -> list[Mount]:
@@ -98,10 +98,19 @@ def _beneath(table: bytes, path: str) -> list[Mount]:
 
 def _holding(table: bytes, path: Path) -> Mount | None:
     for ancestor in (path, *path.parents):
-        found = [m for m in _lines(table, _field(ancestor)) if m.point == str(ancestor)]
-        if found:
+        if found := _at(table, _escape(str(ancestor))):
             return found[-1]
     return None
+
+
+def _at(table: bytes, point: bytes) -> list[Mount]:
+    """Return the mounts at a point, which is written as the table has it."""
+    needle = b" " + point + b" "
+    if needle not in table:
+        return []
+    # Many lines have "/" as their root: only the field of the point counts.
+    lines = (line for line in table.splitlines() if needle in line)
+    return [_parse(line) for line in lines if line.split(b" ", 5)[4] == point]
 
 
 def _field(path: Path | str) -> bytes:

@@ -96,13 +96,13 @@ def is_read_only(options: Sequence[str]) -> bool:
     return bool(parse_options(options)[0] & syscalls.MS_RDONLY)
 
 
-def is_enforced(path: Path) -> bool:
+def is_enforced(path: Path, found: Sequence[mountinfo.Mount] | None = None) -> bool:
     """Return whether what is mounted at `path` ends where its volume ends.
 
     The whole of a file system does (and a whole device); a directory out of a
-    larger one does not.
+    larger one does not. `found` is what is mounted there, if the caller has looked.
     """
-    found = mountinfo.at(path)
+    found = mountinfo.at(path) if found is None else found
     return bool(found) and (found[-1].root == "/" or not path.is_dir())
 
 
@@ -143,19 +143,25 @@ def flags_among(options: Sequence[str]) -> list[str]:
 
 
 def bind(
-    source: Path, target: Path, *, read_only: bool = False, options: Sequence[str] = ()
+    source: Path,
+    target: Path,
+    found: Sequence[mountinfo.Mount] | None = None,
+    *,
+    read_only: bool = False,
+    options: Sequence[str] = (),
 ) -> None:
     """Show `source` at `target`, which exists and is of the same kind (directory or file).
 
-    Repeating finishes what an interrupted call left, such as a mount not yet
-    made read-only. Raises errors.Conflict when something else is mounted there.
+    `found` is what is mounted there, if the caller has just looked. Repeating finishes
+    what an interrupted call left, such as a mount not yet made read-only. Raises
+    errors.Conflict when something else is mounted there.
     """
     flags, data = parse_options(options)
     if data:
         raise errors.Invalid(
             f'mount options "{data}" need a file system of their own', "mountOptions"
         )
-    found = mountinfo.at(target)
+    found = mountinfo.at(target) if found is None else found
     try:
         if not found:
             syscalls.mount(str(source), str(target), "", syscalls.MS_BIND)
@@ -182,9 +188,11 @@ def unmount(target: Path, *, lazy: bool = False) -> None:
     """
     flags = syscalls.MNT_DETACH if lazy else 0
     busy = 0
-    while mountinfo.at(target):
+    while found := mountinfo.at(target):
         try:
-            syscalls.unmount(str(target), flags)
+            for _ in found:
+                syscalls.unmount(str(target), flags)
+            return
         except OSError as error:
             if error.errno == errno.EINVAL:
                 return  # somebody else was faster

@@ -44,9 +44,10 @@ def bind_onto(
     if mounts.is_dead(place):
         # Its source was mounted anew after its client had died; this still shows the old one.
         mounts.unmount(place, lazy=True)
-    if not mountinfo.at(place):
+    mounted = mountinfo.at(place)
+    if not mounted:
         _make(place, directory=stat.S_ISDIR(found.st_mode))
-    mounts.bind(source, place, read_only=read_only, options=options)
+    mounts.bind(source, place, mounted, read_only=read_only, options=options)
 
 
 def link(source: Path, place: Path) -> None:

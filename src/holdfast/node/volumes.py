@@ -256,7 +256,8 @@ class Volumes:
         sub_path: str,
         options: Sequence[str],
     ) -> Published:
-        if not places.occupied(staging):
+        staged = mountinfo.at(staging) if self.mounting else []
+        if not staged and not places.occupied(staging):
             raise errors.NotFound("the volume is not staged", str(staging), "stage it first")
         if not self.mounting:
             source = staging.resolve()
@@ -265,7 +266,7 @@ class Volumes:
                     source = opened.resolve()
             places.link(source, target)
             return Published(target, False)
-        enforced = mounts.is_enforced(staging)
+        enforced = mounts.is_enforced(staging, staged)
         if sub_path:
             with subpaths.opened(staging, sub_path) as opened:
                 places.bind_onto(opened, target, read_only=read_only, options=options)

@@ -29,6 +29,7 @@ from holdfast.backends import names, registry
 from holdfast.backends.local.backend import LocalBackend
 from holdfast.backends.protocol import Backend
 from holdfast.controllers import attaching, expanding, provisioning, snapshots
+from holdfast.controllers.capacity import CapacityObjects
 from holdfast.controllers.csidrivers import MANAGED_BY, OURS
 from holdfast.controllers.lostnodes import LostNodes
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners, Served
@@ -57,7 +58,8 @@ class Settings:
 
     `local_node` names the node that this machine is, whose local volumes are served then.
     `skip` are provisioner and driver names to leave to others; `take_over` are drivers to serve
-    although a CSIDriver of somebody else stands there. `namespace` is the Lease's.
+    although a CSIDriver of somebody else stands there. `namespace` is that of the Lease and of the
+    CSIStorageCapacity objects.
     """
 
     data_dir: Path
@@ -187,6 +189,7 @@ class ClusterController:
             expanding.ExpandController(client, informers, None, recorders, provisioners).run,
             attaching.AttachmentServer(client, informers, provisioners).run,
             snapshots.ContentController(client, informers, recorders, provisioners).run,
+            CapacityObjects(client, informers, provisioners, self._settings.namespace).run,
         ]
         losses = Recorder(client, "holdfast")
         parts += [losses.run, LostNodes(client, informers, losses, provisioners).run]

@@ -369,7 +369,7 @@ class RbdBackend:
         done: set[tuple[str, str, str]] = set()
         for volume in volumes:
             try:
-                parsed = ids.parse(volume.id)
+                parsed = ids.parse_handle(volume.id, volume.context)
                 if parsed is None:
                     raise errors.NotFound(f'"{volume.id}" is no Ceph volume')
                 image = self._clusters.resolve(parsed, volume.secrets)
