@@ -111,9 +111,12 @@ def is_mounted(path: Path) -> bool:
     return bool(mountinfo.at(path))
 
 
-def is_dead(path: Path) -> bool:
-    """Return whether a mount is there whose client in user space has ended (FUSE). May block."""
-    found = mountinfo.at(path)
+def is_dead(path: Path, found: Sequence[mountinfo.Mount] | None = None) -> bool:
+    """Return whether a mount is there whose client in user space has ended (FUSE). May block.
+
+    `found` is what is mounted there, if the caller has looked.
+    """
+    found = mountinfo.at(path) if found is None else found
     if not found or not found[-1].fs_type.startswith("fuse"):
         return False
     try:

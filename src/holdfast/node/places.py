@@ -41,10 +41,11 @@ def bind_onto(
         found = source.stat()
     except OSError as error:
         raise errors.NotFound(f"cannot be found ({error.strerror})", str(source)) from error
-    if mounts.is_dead(place):
+    mounted = mountinfo.at(place)
+    if mounts.is_dead(place, mounted):
         # Its source was mounted anew after its client had died; this still shows the old one.
         mounts.unmount(place, lazy=True)
-    mounted = mountinfo.at(place)
+        mounted = mountinfo.at(place)
     if not mounted:
         _make(place, directory=stat.S_ISDIR(found.st_mode))
     mounts.bind(source, place, mounted, read_only=read_only, options=options)
