@@ -224,6 +224,7 @@ def _advanced(
     expander = expanding.ExpandController(
         client, informers, expand_events, by_provisioner, provisioners
     )
+    attacher = attaching.AttachmentServer(client, informers, provisioners)
     return (
         expand_events.run,
         snapshot_events.run,
@@ -243,7 +244,8 @@ def _advanced(
             observed=lambda driver: isinstance(provisioners.behind(driver), NodeObserver),
         ).run,
         LostNodes(client, informers, attach_events, provisioners).run,
-        attaching.AttachmentServer(client, informers, provisioners).run,
+        attacher.run,
+        attaching.Comparison(informers, provisioners, attacher).run,
         QuotaStatus(client, informers).run,
         ephemeral.EphemeralClaims(client, informers, ephemeral_events).run,
         garbage.GarbageCollector(client, informers, garbage_events).run,

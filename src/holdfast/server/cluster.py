@@ -182,12 +182,14 @@ class ClusterController:
 
     def _parts(self, informers: Informers, recorders: dict[str, Recorder]) -> list[Run]:
         client, provisioners = self._client, self.provisioners
+        attacher = attaching.AttachmentServer(client, informers, provisioners)
         parts: list[Run] = [
             provisioning.ProvisioningController(client, informers, recorders, provisioners).run,
             provisioning.Deleter(client, informers, recorders, provisioners).run,
             provisioning.CloneProtection(client, informers).run,
             expanding.ExpandController(client, informers, None, recorders, provisioners).run,
-            attaching.AttachmentServer(client, informers, provisioners).run,
+            attacher.run,
+            attaching.Comparison(informers, provisioners, attacher).run,
             snapshots.ContentController(client, informers, recorders, provisioners).run,
             CapacityObjects(client, informers, provisioners, self._settings.namespace).run,
         ]

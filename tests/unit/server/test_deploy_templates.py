@@ -105,3 +105,10 @@ def test_the_configuration_is_kept_to_the_letter() -> None:
     values["existingSecret"] = "mine"
     kinds = [each["kind"] for each in yaml.safe_load_all(manifests.render(values, "x"))]
     assert "Secret" not in kinds
+
+
+def test_the_chart_has_exactly_the_drivers_that_there_are() -> None:
+    assert set(manifests.defaults()["drivers"]) == set(registry.DRIVERS)
+    for name, driver in manifests.defaults()["drivers"].items():
+        attached = registry.DRIVERS[name] in registry.ATTACHING
+        assert driver["attachRequired"] == attached, name

@@ -49,6 +49,8 @@ class AttachmentServer:
         self._backoff = Backoff(1.0, 300.0)
         # When an attachment that failed may be tried again, in the event loop's time.
         self._pauses: dict[str, float] = {}
+        # Attachments that are carried out and not in force any more.
+        self._repeats: set[str] = set()
         self.loop = Controller("attacher", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -57,6 +59,11 @@ class AttachmentServer:
         self._attachments.subscribe(self._attachment_changed)
         self._volumes.subscribe(self._volume_changed)
         await self.loop.run()
+
+    def repeat(self, name: str) -> None:
+        """Carry an attachment out once more, though it says that it is."""
+        self._repeats.add(name)
+        self.loop.enqueue(name)
 
     def _attachment_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new if new is not None else old
@@ -98,13 +105,14 @@ class AttachmentServer:
             return After(pause)
         if "deletionTimestamp" in obj["metadata"]:
             return await self._detach(obj, storage)
-        if (obj.get("status") or {}).get("attached"):
+        if (obj.get("status") or {}).get("attached") and name not in self._repeats:
             return Done
         return await self._attach(obj, storage)
 
     def _forget(self, name: str) -> None:
         self._backoff.forget(name)
         self._pauses.pop(name, None)
+        self._repeats.discard(name)
 
     async def _attach(self, obj: Object, storage: Attacher) -> Outcome:
         name, driver = obj["metadata"]["name"], obj["spec"]["attacher"]
