@@ -413,23 +413,14 @@ class Discoverer(Protocol):
 
 @runtime_checkable
 class Fencer(Protocol):
-    """Can cut a lost node off from its volumes.
-
-    `volumes` come with their secrets: who was started a moment ago knows no others.
-    """
+    """Can cut a lost node off from its volumes; `volumes` bring the secrets it takes."""
 
     async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
-        """Return only when `node` can no longer write to any volume of this backend.
-
-        `volumes` are those known to be on the node.
-        """
+        """Return only when `node`, on which `volumes` are, can write to no volume of ours."""
         ...
 
     async def unfence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
-        """Let a machine that came back use its volumes again.
-
-        `volumes` say where it may have been fenced: all there are of this backend.
-        """
+        """Let a machine that came back use its volumes again; `volumes` are all there are."""
         ...
 
 
