@@ -8,6 +8,7 @@
      +- Exhausted        no room, no free slot                        (retryable)
      +- Unsupported      this backend or machine cannot do it      (infeasible)
      +- Unauthorized     the storage system refused our credentials   (retryable)
+     |   +- NoCredentials   it was not even asked
      +- Unavailable      the storage system or a tool did not answer  (retryable)
 
 Every error says what happened, where, and what to do about it; the text is
@@ -74,6 +75,10 @@ class Unauthorized(BackendError):
     """The storage system refused the credentials; an administrator can repair that."""
 
     retryable = True
+
+
+class NoCredentials(Unauthorized):
+    """There are none, or none that could be shown: the storage system was not asked."""
 
 
 class Unavailable(BackendError):

@@ -24,6 +24,7 @@ IN_DIRECTORIES: Object = {"parameters": {"layout": "directory"}}
 FINALIZER = "holdfast.dev/provisioning"
 EXTERNAL_FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 IN_TREE_FINALIZER = "kubernetes.io/pv-controller"
+INFEASIBLE = "Volume provisioning failed with infeasible error. Retries will be delayed. "
 WAITING = (
     "Waiting for a volume to be created either by the external provisioner '{}' or manually by "
     "the system administrator. If volume creation is delayed, please verify that the provisioner "
@@ -96,18 +97,53 @@ async def test_what_can_never_work_is_tried_again_only_when_the_class_changes(
     control: ControlPlane,
 ) -> None:
     await control.create(local_class())
-    text = "Volume provisioning failed with infeasible error. Retries will be delayed. "
     control.backend.fail("create_volume", errors.Invalid("never"))
     control.backend.fail("create_volume", errors.Unsupported("not here"))
     for name, reason in (("c", "never"), ("d", "not here")):
         await control.create(wanted(name))
-        assert (await control.hears(name, "ProvisioningFailed", text + reason)).type == "Warning"
+        assert (
+            await control.hears(name, "ProvisioningFailed", INFEASIBLE + reason)
+        ).type == "Warning"
     await asyncio.sleep(1.3)
-    assert len(control.backend.calls) == 2
+    assert len([method for method, _ in control.backend.calls if method == "create_volume"]) == 2
 
     await control.patch(kinds.STORAGE_CLASS, "std", {"metadata": {"labels": {"a": "b"}}})
     await control.phase(kinds.CLAIM, "c", "Bound", seconds=1)
     await control.phase(kinds.CLAIM, "d", "Bound", seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        pytest.param(errors.Invalid("never"), INFEASIBLE + "never", id="invalid"),
+        pytest.param(errors.NoCredentials("no key"), "no key", id="no_key"),
+    ],
+)
+async def test_a_claim_that_was_in_vain_can_be_deleted_with_its_class(
+    control: ControlPlane, error: errors.BackendError, text: str
+) -> None:
+    await control.create(local_class())
+    control.backend.fail("create_volume", error, times=9)
+    control.backend.fail("find_volume", error, times=9)
+    await control.create(wanted())
+    await control.hears("c", "ProvisioningFailed", text)
+    await control.delete(kinds.STORAGE_CLASS, "std")
+    await control.delete(kinds.CLAIM, "c")
+    await control.gone(kinds.CLAIM, "c")
+    assert await control.backend.existing() == []
+
+
+async def test_what_was_made_before_an_error_is_deleted_with_its_claim(
+    control: ControlPlane,
+) -> None:
+    await control.create(local_class())
+    control.backend.fail("create_volume", errors.Invalid("never"), after=True)
+    found = await control.create(wanted())
+    await control.hears("c", "ProvisioningFailed", INFEASIBLE + "never")
+    assert await control.backend.existing() == [f"pvc-{found['metadata']['uid']}"]
+    await control.delete(kinds.CLAIM, "c")
+    await control.gone(kinds.CLAIM, "c")
+    assert await control.backend.existing() == []
 
 
 async def test_an_in_tree_failure_names_the_class(control: ControlPlane) -> None:

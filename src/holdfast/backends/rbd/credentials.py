@@ -45,7 +45,7 @@ class Credentials:
 def of(secrets: Mapping[str, str], user: str = "", where: str = "Secret") -> Credentials | None:
     """Return what the Secret's values say, or None when they hold nothing of ours.
 
-    A user that the Secret names wins over `user`. Raises errors.Unauthorized.
+    A user that the Secret names wins over `user`. Raises errors.NoCredentials.
     """
     named = next((secrets[name] for name in _USER_NAMES if secrets.get(name)), user)
     named = named.strip().removeprefix("client.")
@@ -55,7 +55,7 @@ def of(secrets: Mapping[str, str], user: str = "", where: str = "Secret") -> Cre
         if name in secrets:
             return Credentials(named, check(secrets[name], where, name))
     if secrets:
-        raise errors.Unauthorized(
+        raise errors.NoCredentials(
             f"it has no Ceph key; its keys are {', '.join(sorted(secrets))}",
             where,
             'put the output of `ceph auth get-key client.NAME` into it under "key", '
@@ -65,7 +65,7 @@ def of(secrets: Mapping[str, str], user: str = "", where: str = "Secret") -> Cre
 
 
 def check(text: str, where: str, name: str = "key") -> str:
-    """Return the key without white space. Raises errors.Unauthorized saying what it is instead."""
+    """Return the key without white space. Raises errors.NoCredentials saying what it is instead."""
     key = text.strip()
     if _is_key(key):
         return key
@@ -83,13 +83,13 @@ def check(text: str, where: str, name: str = "key") -> str:
     else:
         what = f"is not a Ceph key ({len(key)} characters; a key has 40 and is base64 itself)"
         remedy = "put the output of `ceph auth get-key client.NAME` there, encoded once"
-    raise errors.Unauthorized(f'its value "{name}" {what}', where, remedy)
+    raise errors.NoCredentials(f'its value "{name}" {what}', where, remedy)
 
 
 def of_keyring(text: str, user: str = "", where: str = "keyring") -> Credentials:
     """Return the key of `user` (or of the only user) in a keyring's text.
 
-    Raises errors.Unauthorized.
+    Raises errors.NoCredentials.
     """
     found: dict[str, str] = {}
     current = ""
@@ -101,7 +101,7 @@ def of_keyring(text: str, user: str = "", where: str = "keyring") -> Credentials
     chosen = user or (next(iter(found)) if len(found) == 1 else "")
     if chosen not in found:
         has = ", ".join(f"client.{name}" for name in found) or "no client"
-        raise errors.Unauthorized(
+        raise errors.NoCredentials(
             f"the keyring has {has}, not client.{chosen or 'NAME'}",
             where,
             "export the right user with `ceph auth get client.NAME`",
@@ -112,20 +112,20 @@ def of_keyring(text: str, user: str = "", where: str = "keyring") -> Credentials
 def of_file(path: Path, user: str = "") -> Credentials:
     """Read a file with a key or a keyring; others than its owner must not be able to.
 
-    Raises errors.Unauthorized.
+    Raises errors.NoCredentials.
     """
     try:
         mode = path.stat().st_mode
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "") or "not text"
-        raise errors.Unauthorized(
+        raise errors.NoCredentials(
             f"the key file cannot be read ({reason})",
             str(path),
             "write it there with `ceph auth get client.NAME -o FILE`, mode 600",
         ) from error
     if stat.S_IMODE(mode) & 0o077:
-        raise errors.Unauthorized(
+        raise errors.NoCredentials(
             "the key file can be read by others", str(path), f"chmod 600 {path}"
         )
     if "[client." in text:

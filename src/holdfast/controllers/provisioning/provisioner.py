@@ -16,7 +16,7 @@ import dataclasses
 
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
-from holdfast.backends.protocol import VolumeRequest
+from holdfast.backends.protocol import Volume, VolumeRequest
 from holdfast.controllers import secrets
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
@@ -155,8 +155,7 @@ class ProvisioningController:
         served = self._provisioners.for_class(served.driver, storage_class.provisioner) or served
         try:
             request = await self._request(claim, storage_class, served, node)
-            obj = await self._begin(obj, claim, served)
-            volume = await served.backend.create_volume(request)
+            volume = await self._create(obj, claim, served, request)
         except (_Refused, backend_errors.BackendError) as error:
             return await self._failed(obj, claim, served, storage_class, error)
         newest = self._claims.get(claim.metadata.name, claim.metadata.namespace)
@@ -227,6 +226,23 @@ class ProvisioningController:
             f"{storage_class.metadata.name} allows only {asked}. Label a node so, or make the "
             "class again with other allowedTopologies"
         )
+
+    async def _create(
+        self, obj: Object, claim: views.Claim, served: Served, request: VolumeRequest
+    ) -> Volume:
+        """Hold the claim and make its volume.
+
+        A claim is let go again when the very first attempt cannot have made anything, so that
+        whoever misspelt something can delete it.
+        """
+        first = FINALIZER not in claim.metadata.finalizers
+        obj = await self._begin(obj, claim, served)
+        try:
+            return await served.backend.create_volume(request)
+        except backend_errors.BackendError as error:
+            if first and _is_vain(error) and await _is_absent(served, request):
+                await self._release(obj)
+            raise
 
     async def _begin(self, obj: Object, claim: views.Claim, served: Served) -> Object:
         """Hold the claim before anything is made for it."""
@@ -386,3 +402,16 @@ def _unbound_class(claim: Object) -> tuple[str, ...]:
     if claim["spec"].get("volumeName"):
         return ()
     return (views.class_of(views.claim(claim)),)
+
+
+async def _is_absent(served: Served, request: VolumeRequest) -> bool:
+    """Return whether nothing was made; what cannot be looked for could not be made either."""
+    try:
+        return await served.backend.find_volume(request) is None
+    except backend_errors.BackendError as error:
+        return _is_vain(error)
+
+
+def _is_vain(error: backend_errors.BackendError) -> bool:
+    """Return whether a request with these words and secrets cannot have done anything."""
+    return error.infeasible or isinstance(error, backend_errors.NoCredentials)
