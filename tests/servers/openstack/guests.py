@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
+
+from openstack import warnings as os_warnings
 
 from servers.openstack import catalog
 from servers.openstack.cloud import Cloud
@@ -113,9 +116,12 @@ class Guests:
         self._until(lambda: self._admin.compute.find_server(id, all_projects=True) is None)
 
     def delete_all(self) -> None:
-        """Delete what is left."""
-        for name in list(self._ids):
-            self.delete(name)
+        """Delete what is left, at the end of a process: then its last test would be warned."""
+        with warnings.catch_warnings():
+            # openstacksdk warns of how openstacksdk itself uses its resources.
+            warnings.simplefilter("ignore", os_warnings._RemovedInSDKWarning)
+            for name in list(self._ids):
+                self.delete(name)
 
     def await_status(self, name: str, status: str) -> None:
         """Wait until Nova has finished what it does with the server."""
