@@ -68,6 +68,19 @@ def file_of(volume: protocol.Volume) -> str:
     return volume.id.rpartition("/")[2]
 
 
+async def test_a_disk_is_for_one_vm_at_a_time(backend: VsphereBackend) -> None:
+    made = await backend.create_volume(VolumeRequest("pvc-alone", GIB))
+    await backend.check_use(
+        made, VolumeRequest("", GIB, {}, ("ReadWriteOnce", "ReadWriteOncePod"), "Block")
+    )
+    for many in ("ReadWriteMany", "ReadOnlyMany"):
+        with pytest.raises(errors.Invalid, match=f"one VM at a time and cannot be {many}"):
+            await backend.create_volume(VolumeRequest("pvc-many", GIB, {}, (many,)))
+        with pytest.raises(errors.Invalid, match="ReadWriteOnce"):
+            await backend.check_use(made, VolumeRequest("", GIB, {}, (many,), "Filesystem"))
+    await backend.delete_volume(made.id)
+
+
 async def test_it_offers_every_capability_it_has(backend: VsphereBackend) -> None:
     for capability in (
         protocol.Backend,

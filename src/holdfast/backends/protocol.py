@@ -255,8 +255,7 @@ class Backend(Protocol):
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List volumes in the order of their ids, at most `limit` (0 = all) after `token`.
 
-        Remains of an unfinished create are listed too, with
-        `context["state"] == "incomplete"`: whoever looks for orphans needs them.
+        Remains of a create, which orphans are, carry `context["state"] == "incomplete"`.
         """
         ...
 
@@ -316,6 +315,15 @@ class Cloner(Protocol):
     """Accepts VolumeRequest.source of kind "volume"."""
 
     clones: Literal[True]
+
+
+@runtime_checkable
+class UseChecker(Protocol):
+    """Knows what its volumes cannot be used for (CSI's ValidateVolumeCapabilities)."""
+
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid, saying why, when the volume is not fit for that access and mode."""
+        ...
 
 
 @runtime_checkable
@@ -466,10 +474,7 @@ class VolumeChecker(Protocol):
     """A node side that can test what this machine needs for one volume."""
 
     async def check_volume(self, volume: VolumeHandle) -> Sequence[Finding]:
-        """Test whether `connect` would work, and change nothing.
-
-        Volumes that the backend made from a class may be left out.
-        """
+        """Test whether `connect` would work, changing nothing; volumes of a class may miss."""
         ...
 
 

@@ -24,6 +24,7 @@ from holdfast.backends.protocol import (
     Expander,
     NodeInfo,
     Snapshotter,
+    UseChecker,
     Volume,
     VolumeRequest,
     VolumeSource,
@@ -170,11 +171,13 @@ class Controller(Snapshots):
         answer = csi_pb2.ValidateVolumeCapabilitiesResponse()
         try:
             wish = capability.read_all(request.volume_capabilities)
+            if isinstance(self._backend, UseChecker):
+                asked = VolumeRequest(
+                    "", found.size, {}, wish.access, wish.mode, secrets=dict(request.secrets)
+                )
+                await self._backend.check_use(found, asked)
         except errors.Invalid as error:
             answer.message = str(error)
-            return answer
-        if wish.mode == "Block" and found.context.get("layout") == "directory":
-            answer.message = "a volume that is a directory cannot be used as blocks"
             return answer
         answer.confirmed.volume_capabilities.extend(request.volume_capabilities)
         answer.confirmed.volume_context.update(request.volume_context)

@@ -67,6 +67,21 @@ def test_it_says_its_name_and_what_it_can(csi: csiclient.Client) -> None:
     assert dict(node.accessible_topology.segments) == {"kubernetes.io/hostname": drivers.NODE}
 
 
+def test_it_confirms_only_the_uses_a_volume_is_fit_for(csi: csiclient.Client) -> None:
+    made = csi.controller.CreateVolume(_create("fit")).volume
+    said = {
+        each.WhichOneof("access_type"): csi.controller.ValidateVolumeCapabilities(
+            csi_pb2.ValidateVolumeCapabilitiesRequest(
+                volume_id=made.volume_id, volume_capabilities=[each]
+            )
+        )
+        for each in (drivers.MOUNT, drivers.BLOCK)
+    }
+    assert list(said["mount"].confirmed.volume_capabilities) == [drivers.MOUNT]
+    assert not said["block"].HasField("confirmed")
+    assert "cannot be used as blocks" in said["block"].message
+
+
 def test_what_it_does_not_have_is_unimplemented(csi: csiclient.Client) -> None:
     request = csi_pb2.ControllerModifyVolumeRequest(volume_id="a")
     assert _code(csi.controller.ControllerModifyVolume, request)[0] == (

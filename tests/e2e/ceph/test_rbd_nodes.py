@@ -113,6 +113,24 @@ async def test_a_shared_block_volume_is_mapped_on_two_nodes(
         await side.disconnect(handle)
 
 
+async def test_two_nodes_never_write_to_one_file_system(
+    backend: RbdBackend, node: RbdNodeSide, other_node: RbdNodeSide, pool: Pool
+) -> None:
+    many = ("ReadWriteMany",)
+    with pytest.raises(errors.Invalid, match="two nodes that write would destroy it"):
+        await backend.create_volume(VolumeRequest("pvc-many", 16 * MIB, {}, many))
+    assert pool.images() == []
+    made = await backend.create_volume(VolumeRequest("pvc-many", 16 * MIB, {}, many, "Block"))
+    await backend.check_use(made, VolumeRequest("", 16 * MIB, {}, many, "Block"))
+    with pytest.raises(errors.Invalid, match="network file system"):
+        await backend.check_use(made, VolumeRequest("", 16 * MIB, {}, many, "Filesystem"))
+    # A volume may be written into another PersistentVolume by hand.
+    await node.connect(_handle(made), {})
+    with pytest.raises(errors.Conflict):
+        await other_node.connect(_handle(made), {})
+    await node.disconnect(_handle(made))
+
+
 async def test_a_mounted_volume_grows(
     backend: RbdBackend, node: RbdNodeSide, tmp_path: Path
 ) -> None:

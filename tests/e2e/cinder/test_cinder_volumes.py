@@ -176,7 +176,16 @@ async def test_many_nodes_need_a_type_that_allows_it(backend: CinderBackend) -> 
     with pytest.raises(errors.Invalid, match="volumeMode: Block"):
         await backend.create_volume(mounted)
     good = VolumeRequest(f"pvc-{uuid.uuid4()}", GIB, {"type": "shared"}, shared, "Block")
-    await backend.delete_volume((await backend.create_volume(good)).id)
+    many = await backend.create_volume(good)
+    await backend.check_use(many, VolumeRequest("", GIB, {}, shared, "Block"))
+    with pytest.raises(errors.Invalid, match="would destroy it"):
+        await backend.check_use(many, VolumeRequest("", GIB, {}, shared, "Filesystem"))
+    single = await backend.create_volume(request())
+    await backend.check_use(single, VolumeRequest("", GIB, {}, ("ReadWriteOnce",), "Filesystem"))
+    with pytest.raises(errors.Invalid, match="one server at a time"):
+        await backend.check_use(single, VolumeRequest("", GIB, {}, shared, "Block"))
+    for each in (many, single):
+        await backend.delete_volume(each.id)
 
 
 async def test_cinder_killed_in_the_middle_of_a_creation_leaves_nothing(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from holdfast.backends import access as uses
 from holdfast.backends import errors
 from holdfast.backends import parameters as class_parameters
 from holdfast.backends.cinder import (
@@ -103,6 +104,19 @@ class CinderBackend:
         """Return the volume. Raises NotFound."""
         cloud, uuid = self._clouds.parse(id, secrets)
         return await self._volume(cloud, await attaching.volume(cloud, uuid))
+
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid where several nodes would have what only one may have."""
+        uses.check_writers(wanted.access, wanted.mode)
+        if not uses.is_shared(wanted.access):
+            return
+        cloud, uuid = self._clouds.parse(volume.id, wanted.secrets)
+        if not (await attaching.volume(cloud, uuid)).get("multiattach"):
+            raise errors.Invalid(
+                f"the volume's type allows one server at a time, not {', '.join(wanted.access)}",
+                f"volume {uuid}",
+                "use ReadWriteOnce, or a type with multiattach='<is> True'",
+            )
 
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List the volumes with our mark in all clouds, by id."""

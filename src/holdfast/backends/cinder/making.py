@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.backends import errors
+from holdfast.backends import access, errors
 from holdfast.backends.cinder import parameters, records, removal
 from holdfast.backends.cinder.clouds import Cloud, Clouds, is_uuid
 from holdfast.backends.cinder.parameters import CinderParameters
@@ -68,6 +68,7 @@ class Making:
     async def _wanted(self) -> dict[str, Any]:
         """Return the body of the request, checked as far as can be without making it."""
         request, chosen = self._request, self._chosen
+        access.check_writers(request.access, request.mode)
         read = await self._cloud.settings()
         wanted: dict[str, Any] = {
             "name": request.name,
@@ -78,7 +79,7 @@ class Making:
             wanted["volume_type"] = chosen.type
         if zone := parameters.zone(request, chosen, read.ignore_volume_az):
             wanted["availability_zone"] = zone
-        if parameters.shared(request):
+        if access.is_shared(request.access):
             await self._check_multiattach()
         if request.source is not None:
             wanted |= await self._source(wanted["size"])

@@ -17,7 +17,6 @@ GIB = 1 << 30
 ZONE = "topology.cinder.csi.openstack.org/zone"
 # Where a node's zone stands besides: Kubernetes' own labels, the newest first.
 _ZONES = (ZONE, "topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
-_SHARED = ("ReadWriteMany", "ReadOnlyMany")
 
 KNOWN = (
     parameters.Parameter("type", "volume type, by name or id; the cloud's default without one"),
@@ -73,17 +72,3 @@ def zone(request: VolumeRequest, chosen: CinderParameters, ignore_volume_az: boo
         return chosen.availability
     segments = request.topology or {}
     return next((segments[key] for key in _ZONES if segments.get(key)), "")
-
-
-def shared(request: VolumeRequest) -> bool:
-    """Return whether several nodes will use the volume. Raises errors.Invalid.
-
-    A file system of one machine does not survive two that write, so that is refused.
-    """
-    if "ReadWriteMany" in request.access and request.mode == "Filesystem":
-        raise errors.Invalid(
-            "ReadWriteMany with a file system: two nodes that write would destroy it",
-            "request",
-            "use volumeMode: Block and a multiattach volume type, or a network file system",
-        )
-    return any(mode in _SHARED for mode in request.access)

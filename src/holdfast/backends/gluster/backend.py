@@ -25,6 +25,7 @@ from holdfast.backends.protocol import (
     NO_SECRETS,
     Capacity,
     Finding,
+    Mode,
     Volume,
     VolumePage,
     VolumeRequest,
@@ -72,10 +73,7 @@ class GlusterBackend:
     async def create_volume(self, request: VolumeRequest) -> Volume:
         """Make the volume, or return it when it exists and fits the request."""
         wanted = settings.read(request.parameters, self._instances)
-        if request.mode == "Block":
-            raise errors.Invalid(
-                "GlusterFS volumes are file systems, not devices", "volumeMode", "use Filesystem"
-            )
+        _check_mode(request.mode)
         link = await self._link(wanted.connection, request.secrets, wanted.key)
         await self._connections.keep(wanted.connection, wanted.key)
         name = identity.volume_name(request.name, wanted.prefix, request.owner)
@@ -204,6 +202,10 @@ class GlusterBackend:
         """Return the volume. Raises NotFound."""
         link, found = await self._located(VolumeId.parse(id), secrets)
         return _volume(link.connection, found)
+
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid for raw blocks; every access mode is fine."""
+        _check_mode(wanted.mode)
 
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List the volumes of the configured services, and of those that classes have named."""
@@ -404,3 +406,10 @@ def _volume(connection: Connection, found: documents.Volume) -> Volume:
         size=found.size * GIB,
         context=context,
     )
+
+
+def _check_mode(mode: Mode) -> None:
+    if mode == "Block":
+        raise errors.Invalid(
+            "GlusterFS volumes are file systems, not devices", "volumeMode", "use Filesystem"
+        )

@@ -103,6 +103,15 @@ class LocalBackend:
             raise errors.NotFound(f'no volume "{id}"', str(self._roots.default))
         return self._volume(found)
 
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid for raw blocks of a directory; every access mode means this node."""
+        if wanted.mode == "Block" and volume.context.get("layout") == "directory":
+            raise errors.Invalid(
+                "a volume that is a directory cannot be used as blocks",
+                volume.id,
+                "make it from a class with layout: image",
+            )
+
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List volumes by name; remains of a create carry `state: incomplete`."""
         return await self._run(self._list, token, limit)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from holdfast.backends import access as uses
 from holdfast.backends import errors
 from holdfast.backends.protocol import (
     NO_PARAMETERS,
@@ -77,6 +78,7 @@ class RbdBackend:
     async def create_volume(self, request: VolumeRequest) -> Volume:
         """Make the image, or return the one an equal request made."""
         chosen = classes.read(request.parameters)
+        uses.check_writers(request.access, request.mode)
         place = await self._run(lambda: self._clusters.of_class(chosen, request.secrets))
         image = place.image(creation.image_name(chosen, request))
 
@@ -144,6 +146,10 @@ class RbdBackend:
                     return Volume(id, int(handle.size()), {}, None, True)
 
         return await self._run(work)
+
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid where two nodes would write to a file system."""
+        uses.check_writers(wanted.access, wanted.mode)
 
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List what Holdfast made in every pool it can reach, by id."""

@@ -164,7 +164,8 @@ class RbdNodeSide:
         image, access = await self._run(lambda: self._reached(volume))
         found_features, fsid = await self._run(lambda: self._look(image, access))
         choice = await choosing.choose(self._mappers, found_features, image.spec, volume.context)
-        shared = volume.read_only or volume.context.get("shared") == "true"
+        several = volume.mode == "Block" and volume.context.get("shared") == "true"
+        shared = volume.read_only or several
         async with self._claimed(image, access, shared) as before:
             if choice.take_off:
                 await self._run(lambda: self._take_off(image, access, choice.take_off))

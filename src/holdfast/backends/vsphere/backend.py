@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from holdfast.backends import access as uses
 from holdfast.backends import errors
 from holdfast.backends.protocol import (
     NO_PARAMETERS,
@@ -122,6 +123,10 @@ class VsphereBackend:
         if isinstance(found, DiskId):
             return await self._disks.get(link, found)
         return await self._vmdks.get(link, found)
+
+    async def check_use(self, volume: Volume, wanted: VolumeRequest) -> None:
+        """Raise Invalid where several VMs would have the disk."""
+        _check_access(wanted.access)
 
     async def list_volumes(self, token: str = "", limit: int = 0) -> VolumePage:
         """List the volumes we made in the home datacenters of all instances, by id."""
@@ -350,12 +355,16 @@ def _placed(link: Link, volume: Volume, request: VolumeRequest) -> Volume:
 
 
 def _check(request: VolumeRequest) -> None:
-    shared = {"ReadWriteMany", "ReadOnlyMany"} & set(request.access)
+    _check_access(request.access)
+    if request.size <= 0:
+        raise errors.Invalid(f"{request.size} bytes are no size", "vSphere", "")
+
+
+def _check_access(access: Sequence[str]) -> None:
+    shared = sorted({*uses.SHARED} & {*access})
     if shared:
         raise errors.Invalid(
-            f"a virtual disk belongs to one VM at a time and cannot be {', '.join(sorted(shared))}",
+            f"a virtual disk belongs to one VM at a time and cannot be {', '.join(shared)}",
             "vSphere",
             "ask for ReadWriteOnce, or use a network file system",
         )
-    if request.size <= 0:
-        raise errors.Invalid(f"{request.size} bytes are no size", "vSphere", "")
