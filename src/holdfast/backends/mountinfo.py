@@ -49,7 +49,13 @@ def read() -> list[Mount]:
 
 def at(path: Path | str) -> list[Mount]:
     """Return the mounts whose mount point is exactly `path`, the topmost last."""
-    return _at(TABLE.read_bytes(), _escape(str(path)))
+    return at_each(path)[0]
+
+
+def at_each(*paths: Path | str) -> list[list[Mount]]:
+    """Return for each path what `at` does, all from one reading of the table."""
+    table = TABLE.read_bytes()
+    return [_at(table, _escape(str(path))) for path in paths]
 
 
 def of_device(device: str, path: Path | str) -> list[Mount]:

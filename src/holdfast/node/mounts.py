@@ -183,15 +183,19 @@ def bind(
         raise _translated(error, f"bind {source}", target, options) from error
 
 
-def unmount(target: Path, *, lazy: bool = False) -> None:
+def unmount(
+    target: Path, found: Sequence[mountinfo.Mount] | None = None, *, lazy: bool = False
+) -> None:
     """Unmount everything stacked at `target`; nothing mounted is a success.
 
     Raises errors.Conflict when it is busy, saying by whom. `lazy` detaches it
-    at once and lets the kernel finish when the last user is gone.
+    at once and lets the kernel finish when the last user is gone. `found` is what
+    is mounted there, if the caller has just looked.
     """
     flags = syscalls.MNT_DETACH if lazy else 0
     busy = 0
-    while found := mountinfo.at(target):
+    found = mountinfo.at(target) if found is None else found
+    while found:
         try:
             for _ in found:
                 syscalls.unmount(str(target), flags)
@@ -203,6 +207,7 @@ def unmount(target: Path, *, lazy: bool = False) -> None:
             if error.errno != errno.EBUSY or busy >= BUSY_ATTEMPTS:
                 raise _translated(error, "unmount", target, ()) from error
             time.sleep(BUSY_SECONDS)
+            found = mountinfo.at(target)
 
 
 def _remount(target: Path, found: mountinfo.Mount, flags: int) -> None:

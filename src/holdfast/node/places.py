@@ -17,6 +17,8 @@ from pathlib import Path
 from holdfast.backends import errors, mountinfo
 from holdfast.node import mounts
 
+Mounted = Sequence[mountinfo.Mount]
+
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o600
 
@@ -34,14 +36,22 @@ def make_directory(place: Path) -> None:
 
 
 def bind_onto(
-    source: Path, place: Path, *, read_only: bool = False, options: Sequence[str] = ()
+    source: Path,
+    place: Path,
+    mounted: Mounted | None = None,
+    *,
+    read_only: bool = False,
+    options: Sequence[str] = (),
 ) -> None:
-    """Make the place of the same kind as `source` and bind `source` there."""
+    """Make the place of the same kind as `source` and bind `source` there.
+
+    `mounted` is what is mounted there, here and below, if the caller has just looked.
+    """
     try:
         found = source.stat()
     except OSError as error:
         raise errors.NotFound(f"cannot be found ({error.strerror})", str(source)) from error
-    mounted = mountinfo.at(place)
+    mounted = mountinfo.at(place) if mounted is None else mounted
     if mounts.is_dead(place, mounted):
         # Its source was mounted anew after its client had died; this still shows the old one.
         mounts.unmount(place, lazy=True)
@@ -70,18 +80,20 @@ def link(source: Path, place: Path) -> None:
         ) from error
 
 
-def clear(place: Path, lazy: bool = False) -> None:
+def clear(place: Path, lazy: bool = False, mounted: Mounted | None = None) -> None:
     """Unmount or unlink what is there and remove the place itself if it is empty.
 
     Raises errors.Conflict when a mount is busy, or when files lie underneath.
     """
-    if mounts.is_dead(place):
+    mounted = mountinfo.at(place) if mounted is None else mounted
+    if mounts.is_dead(place, mounted):
         # Nothing can be asked of it, not even what it is; nobody can use it either.
-        mounts.unmount(place, lazy=True)
+        mounts.unmount(place, mounted, lazy=True)
+        mounted = mountinfo.at(place)
     if place.is_symlink():
         place.unlink(missing_ok=True)
         return
-    mounts.unmount(place, lazy=lazy)
+    mounts.unmount(place, mounted, lazy=lazy)
     try:
         found = place.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -256,7 +256,7 @@ class Volumes:
         sub_path: str,
         options: Sequence[str],
     ) -> Published:
-        staged = mountinfo.at(staging) if self.mounting else []
+        staged, shown = mountinfo.at_each(staging, target) if self.mounting else ([], [])
         if not staged and not places.occupied(staging):
             raise errors.NotFound("the volume is not staged", str(staging), "stage it first")
         if not self.mounting:
@@ -269,16 +269,16 @@ class Volumes:
         enforced = mounts.is_enforced(staging, staged)
         if sub_path:
             with subpaths.opened(staging, sub_path) as opened:
-                places.bind_onto(opened, target, read_only=read_only, options=options)
+                places.bind_onto(opened, target, shown, read_only=read_only, options=options)
         else:
-            places.bind_onto(staging, target, read_only=read_only, options=options)
+            places.bind_onto(staging, target, shown, read_only=read_only, options=options)
         return Published(target, enforced)
 
     def _unstage(self, staging: Path, lazy: bool) -> journal.Note:
         """Unmount and detach; returns the note, which goes when the rest is done too."""
         mounted = mountinfo.at(staging)
         note = journal.read(staging)
-        places.clear(staging, lazy)
+        places.clear(staging, lazy, mounted)
         if note.image:
             self._loops.detach(Path(note.image))
         for mount in mounted:
