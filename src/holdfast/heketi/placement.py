@@ -3,16 +3,18 @@
 Two bricks of a set never share a node and, where zones are checked strictly, never a zone: call
 that a group. Bricks of one kind are equally large, so a group's free space is a number of slots,
 and S sets of B bricks can be placed exactly if the groups, each counted with at most S slots, have
-S*B of them. Each set takes the groups with the most slots left - which keeps that true - and among
-equals those with the most room. With arbiter bricks there are two kinds; whether the rest can still
-be placed is then decided by counting, for each group, the data slots left beside any number of
-arbiters.
+S*B of them. A set takes the groups with the most room, in different zones where it can; where that
+would take the place of a set to come, of this volume or a later one like it, it takes the groups
+with the most slots left, which never does. With arbiter bricks there are two kinds; whether the
+rest can still be placed is then decided by counting, for each group, the data slots left beside
+any number of arbiters.
 
 `plan` raises `NoSpace` only when no assignment exists for any brick size; `explanation` says why.
 """
 
 from __future__ import annotations
 
+import bisect
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,8 @@ from holdfast.heketi import errors, explanation, sizes
 from holdfast.heketi.entries import ARBITER, GIB, NORMAL, Device, Durability, Node
 from holdfast.heketi.sizes import Footprint, Limits
 
-DATA_FIRST = (NORMAL, NORMAL, ARBITER)
+# So many sets to come of the same kind are looked after, those of this volume and of later ones.
+FORESIGHT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,29 +153,57 @@ class Search:
             return None
         choose = self._plain_set if self._kinds.arbiter is None else self._arbiter_set
         done: Sets = []
+        reserve = self._reserve(sets)
         for left in range(sets, 0, -1):
-            chosen = choose(left)
+            reserve -= 1
+            chosen = choose(left, reserve)
             if chosen is None:
                 return None
             done.append([_placed(slot, kind, size) for slot, kind, size in chosen])
         return done
 
+    def _reserve(self, sets: int) -> int:
+        """How many such sets there is room for, as far as is looked ahead."""
+        following = range(sets + 1, max(sets, FORESIGHT) + 1)
+        return sets + bisect.bisect_left(following, 1, key=lambda n: not self._possible(n))
+
     # Sets of equal bricks
 
-    def _slots(self, group: list[_Slot]) -> int:
-        space = self._kinds.data.space
-        return sum(slot.room(space) for slot in group if slot.data)
+    def _slots(self, group: list[_Slot], most: int) -> int:
+        """How many data bricks the group holds, counted until there are `most`."""
+        space, found = self._kinds.data.space, 0
+        for slot in group:
+            if slot.data:
+                found += slot.room(space)
+                if found >= most:
+                    return most
+        return found
 
     def _possible(self, sets: int) -> bool:
         if self._kinds.arbiter is not None:
             return self._arbiters_possible(sets)
-        slots = sum(min(self._slots(group), sets) for group in self._groups.values())
+        slots = sum(self._slots(group, sets) for group in self._groups.values())
         return slots >= sets * self._request.durability.bricks
 
-    def _plain_set(self, left: int) -> list[tuple[_Slot, int, Footprint]] | None:
+    def _plain_set(self, left: int, reserve: int) -> list[tuple[_Slot, int, Footprint]] | None:
+        """The set one would choose; where that takes room of sets to come, one that does not."""
+        data = self._kinds.data
+        for ahead in (left, reserve + 1):
+            chosen = self._ranked_set(ahead)
+            if chosen is None:
+                return None
+            for slot in chosen:
+                slot.left -= data.space
+            if ahead > reserve or self._possible(reserve):
+                break
+            for slot in chosen:
+                slot.left += data.space
+        return [(slot, NORMAL, data) for slot in chosen]
+
+    def _ranked_set(self, left: int) -> list[_Slot] | None:
         data = self._kinds.data
         open_ = [
-            (min(self._slots(group), left), _left(group), self._emptiest(group, data, NORMAL))
+            (self._slots(group, left), _left(group), self._emptiest(group, data, NORMAL))
             for group in self._groups.values()
         ]
         # A group whose slots are needed to the last must be in this set. Others compete, and the
@@ -182,10 +213,7 @@ class Search:
         wanted = self._request.durability.bricks
         if len(ranked) < wanted:
             return None
-        chosen = _spread([(each[0], each[-1]) for each in ranked], wanted)
-        for slot in chosen:
-            slot.left -= data.space
-        return [(slot, NORMAL, data) for slot in chosen]
+        return _spread([(each[0], each[-1]) for each in ranked], wanted)
 
     def _emptiest(self, group: list[_Slot], size: Footprint, kind: int) -> _Slot | None:
         fitting = [
@@ -203,6 +231,9 @@ class Search:
         Counts that fit can always be dealt out so that a set never has a group twice: it is an
         edge colouring of a bipartite graph whose degrees are at most `sets`.
         """
+        # Where there is room for three data bricks each, nothing has to be counted out.
+        if self._roomy(sets):
+            return True
         reach: dict[int, int] = {0: 0}
         for group in self._groups.values():
             beside = self._data_beside(group, sets)
@@ -217,6 +248,15 @@ class Search:
                         following[key] = best
             reach = following
         return reach.get(sets, -1) >= 2 * sets
+
+    def _roomy(self, sets: int) -> bool:
+        space, found = self._kinds.data.space, 0
+        for group in self._groups.values():
+            both = sum(slot.room(space) for slot in group if slot.data and slot.arbiter)
+            found += min(both, sets)
+            if found >= 3 * sets:
+                return True
+        return False
 
     def _data_beside(self, group: list[_Slot], most: int) -> list[int]:
         """For 0..most arbiter bricks: the most data bricks the group holds beside them."""
@@ -236,7 +276,7 @@ class Search:
             best = following
         return best
 
-    def _arbiter_set(self, left: int) -> list[tuple[_Slot, int, Footprint]] | None:
+    def _arbiter_set(self, left: int, reserve: int) -> list[tuple[_Slot, int, Footprint]] | None:
         """The first choice of three groups after which the rest is still possible."""
         data, names = self._kinds.data, self._kinds.arbiter
         assert names is not None
@@ -252,7 +292,7 @@ class Search:
                 if arbiter not in group and (slot := self._emptiest(group, data, NORMAL))
             ]
             rest.sort(key=_preference)
-            pair = self._pair(rest, left - 1)
+            pair = self._pair(rest, reserve)
             if pair is not None:
                 first, second = pair
                 return [(first, NORMAL, data), (second, NORMAL, data), (arbiter, ARBITER, names)]

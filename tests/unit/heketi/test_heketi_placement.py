@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,36 @@ def test_arbiter_sets_are_placed_exactly_when_trying_everything_places_them(
     if found is not None:
         _check(found, request, candidates)
         assert all([placed.kind for placed in each][2] == ARBITER for each in found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rooms=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(1, 3), st.integers(0, 90)),
+        min_size=3,
+        max_size=9,
+    ),
+    arbiter=st.booleans(),
+)
+def test_volumes_one_by_one_find_as_much_room_as_all_at_once(
+    rooms: list[tuple[int, int, int]], arbiter: bool
+) -> None:
+    kinds = Kinds(Footprint(9, 9, 1), Footprint(2, 2, 1) if arbiter else None)
+    request = Request(size=1, durability=THREE, arbiter=arbiter)
+    candidates = _candidates(rooms)
+
+    def place(sets: int) -> Sets | None:
+        return Search(candidates, request, kinds).place(sets)
+
+    at_once = max((sets for sets in range(1, placement.FORESIGHT) if place(sets)), default=0)
+    for _ in range(at_once):
+        found = place(1)
+        assert found is not None
+        _check(found, request, candidates)
+        taken = {placed.device.id: placed.footprint.space for placed in found[0]}
+        candidates = [
+            replace(each, free=each.free - taken.get(each.device.id, 0)) for each in candidates
+        ]
 
 
 def test_strict_zones_are_kept_and_none_is_taken_twice() -> None:
