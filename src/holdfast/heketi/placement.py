@@ -187,18 +187,23 @@ class Search:
 
     def _plain_set(self, left: int, reserve: int) -> list[tuple[_Slot, int, Footprint]] | None:
         """The set one would choose; where that takes room of sets to come, one that does not."""
-        data = self._kinds.data
-        for ahead in (left, reserve + 1):
-            chosen = self._ranked_set(ahead)
-            if chosen is None:
-                return None
-            for slot in chosen:
-                slot.left -= data.space
-            if ahead > reserve or self._possible(reserve):
-                break
-            for slot in chosen:
-                slot.left += data.space
-        return [(slot, NORMAL, data) for slot in chosen]
+        space = self._kinds.data.space
+        chosen = self._ranked_set(left)
+        if chosen and not self._taken(chosen, space, reserve):
+            chosen = self._ranked_set(reserve + 1)
+            for slot in chosen or ():
+                slot.left -= space
+        return [(slot, NORMAL, self._kinds.data) for slot in chosen] if chosen else None
+
+    def _taken(self, chosen: list[_Slot], space: int, reserve: int) -> bool:
+        """Take the slots if the sets to come can be placed afterwards."""
+        for slot in chosen:
+            slot.left -= space
+        if self._possible(reserve):
+            return True
+        for slot in chosen:
+            slot.left += space
+        return False
 
     def _ranked_set(self, left: int) -> list[_Slot] | None:
         data = self._kinds.data
