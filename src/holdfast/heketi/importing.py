@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.heketi import errors
 from holdfast.heketi.entries import (
@@ -70,17 +71,15 @@ class _Reader:
             [self._node(key, each) for key, each in self._items("nodeentries")], "cluster", known
         )
         volumes = self._keep(self._volumes(), "cluster", known)
+        found = self._bricks()
         taken: dict[str, int] = {}
-        for _, each in self._items("brickentries"):
-            size = int(each["TpSize"]) + int(each["PoolMetadataSize"])
-            if not self._pending(each):
-                device = each["Info"]["device"]
-                taken[device] = taken.get(device, 0) + size
+        for brick in found:
+            taken[brick.device] = taken.get(brick.device, 0) + brick.space
         devices = [
             self._device(key, each, taken.get(key, 0)) for key, each in self._items("deviceentries")
         ]
         devices = self._keep(devices, "node", {each.id for each in nodes})
-        bricks = self._keep(self._bricks(), "device", {each.id for each in devices})
+        bricks = self._keep(found, "device", {each.id for each in devices})
         bricks = self._keep(bricks, "volume", {each.id for each in volumes})
         blocks = self._keep(self._blocks(), "hosting", {each.id for each in volumes})
         return [*clusters, *nodes, *devices, *volumes, *bricks, *blocks]
@@ -114,6 +113,8 @@ class _Reader:
                 "zone": info["zone"],
                 "manage": hosts["manage"][0],
                 "storage": hosts["storage"][0],
+                "more_manage": hosts["manage"][1:],
+                "more_storage": hosts["storage"][1:],
                 "tags": info.get("tags") or {},
                 "state": each.get("State") or "online",
             },
@@ -198,7 +199,7 @@ class _Reader:
                     lv=each.get("LvmLv") or "",
                 )
             )
-        return found
+        return _counted_once(found)
 
     def _blocks(self) -> list[BlockVolume]:
         found = []
@@ -212,3 +213,17 @@ class _Reader:
                 )
             )
         return found
+
+
+def _counted_once(bricks: list[Brick]) -> list[Brick]:
+    """Heketi notes the size of a pool at every brick in it, clones included; here one has it."""
+    holders: dict[tuple[str, str], Brick] = {}
+    # The brick that the pool was made for comes last and so wins, where it is still there.
+    for brick in sorted(bricks, key=lambda each: (each.space > 0, not each.pool)):
+        holders[brick.device, brick.pool_name] = brick
+    return [
+        brick
+        if holders[brick.device, brick.pool_name] is brick
+        else replace(brick, pool_size=0, pool_metadata=0)
+        for brick in bricks
+    ]

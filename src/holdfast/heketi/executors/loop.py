@@ -51,6 +51,15 @@ class LoopLayout:
             raise errors.ExecutionFailed(
                 host, f"device {disk.name}", f"the directory is not empty ({shown}): {what}"
             )
+        mounted = await self._transport.run(host, ["cat", "/proc/self/mounts"])
+        used = [name for name in ours if f"/{_key(name)}" in mounted.stdout]
+        if used:
+            raise errors.ExecutionFailed(
+                host,
+                f"device {disk.name}",
+                f"its bricks are mounted ({', '.join(used[:3])}): it is in use as another device, "
+                "perhaps under another path",
+            )
         for name in names:
             await self._transport.run(host, ["rm", "-f", f"{disk.name}/{name}"])
 
@@ -125,6 +134,11 @@ class LoopLayout:
 
 def _is_brick(name: str) -> bool:
     return name.startswith("brick_") and name.endswith((".img", ".img.new"))
+
+
+def _key(name: str) -> str:
+    """What an image is mounted as."""
+    return name.removesuffix(".new").removesuffix(".img")
 
 
 def _image(brick: BrickSpec) -> str:

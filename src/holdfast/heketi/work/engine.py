@@ -80,10 +80,15 @@ class Engine:
         self._submit(operation.id)
         return operation.ticket
 
-    def done(self, role: str, location: str = "") -> str:
-        """A ticket for something that was done at once."""
+    def done(self, role: str, location: str = "", error: str = "") -> str:
+        """A ticket for something that was done, or refused, at once."""
         ticket = Ticket(
-            id=entries.new_id(), created=int(time.time()), done=True, location=location, role=role
+            id=entries.new_id(),
+            created=int(time.time()),
+            done=True,
+            location=location,
+            error=error,
+            role=role,
         )
         with self.state.transaction() as transaction:
             transaction.put(ticket)
@@ -104,7 +109,7 @@ class Engine:
                 group.create_task(self._perform(key))
 
     def _resume(self) -> None:
-        left = [each for each in self.state.all(Operation) if not each.parent]
+        left = [each for each in self.state.all(Operation) if self._is_alone(each)]
         with self.state.transaction() as transaction:
             for operation in self.state.all(Operation):
                 if not operation.status:
@@ -114,6 +119,10 @@ class Engine:
                 "resuming an operation", extra={"id": operation.id, "operation": operation.type}
             )
             self._submit(operation.id)
+
+    def _is_alone(self, operation: Operation) -> bool:
+        """Whether no other operation runs it: it has no parent, or the parent has ended."""
+        return not operation.parent or self.state.find(Operation, operation.parent) is None
 
     async def _perform(self, key: str) -> None:
         operation = self.state.find(Operation, key)
@@ -182,6 +191,14 @@ class Engine:
             raise error
         return None
 
+    async def perform_child(self, operation: Operation) -> None:
+        """Run one for another; what can neither be done nor undone outlives that one."""
+        try:
+            await self.perform(operation)
+        except (errors.ExecutionFailed, errors.Refused) as error:
+            self._mark_failed(operation.id, str(error))
+            raise
+
     def _mark_failed(self, key: str, text: str) -> None:
         operation = self.state.find(Operation, key)
         if operation is None:
@@ -195,7 +212,7 @@ class Engine:
         wanted = set(keys)
         for operation in self.state.all(Operation):
             named = not wanted or operation.id in wanted
-            idle = operation.id not in self.running and not operation.parent
+            idle = operation.id not in self.running and self._is_alone(operation)
             if operation.status and named and idle:
                 self._submit(operation.id)
 

@@ -100,7 +100,7 @@ class EvictBrick:
     async def _check(
         self, volume: Volume, brick: Brick, members: Sequence[Brick], heal_check: bool
     ) -> None:
-        if volume.durability.type == "none":
+        if len(members) < 2:
             raise errors.Refused(
                 f"Cannot replace brick {brick.id} as only 0 of 1 required peer bricks are online: "
                 f"volume {volume.name} keeps one copy only, so its data would be lost"
@@ -171,20 +171,21 @@ class EvictBrick:
 
     def finish(self, transaction: Transaction, operation: Operation) -> str:
         """See `Work`."""
-        old = self._bricks.bricks(operation, DELETE_BRICK)
-        transaction.remove(*old)
+        self._bricks.remove(transaction, self._bricks.bricks(operation, DELETE_BRICK))
         for brick in self._bricks.bricks(operation, ADD_BRICK):
             transaction.put(replace(brick, pending=""))
         return ""
 
     async def undo(self, operation: Operation) -> bool:
-        """See `Work`. Once GlusterFS uses the new brick there is no way back."""
+        """See `Work`. Once GlusterFS uses the new brick there is no way back, only forward."""
         new = self._bricks.bricks(operation, ADD_BRICK)
         if not new:
             return True
         volume = self._state.get(Volume, new[0].volume)
         there = await self._bricks.describe(volume)
         if there is not None and specs.address(self._state, new[0]) in there.bricks:
+            for old in self._bricks.bricks(operation, DELETE_BRICK):
+                await self._drop(volume, old)
             return False
         await self._bricks.destroy(volume, new)
         return True
@@ -223,15 +224,16 @@ class Remove:
         """See `Work`. Bricks that were moved stay moved when a later one cannot be."""
         for child in self._state.all(Operation):
             if child.parent == operation.id:
-                await self._engine.perform(child)
+                await self._engine.perform_child(child)
         entry = self._entry(operation)
         devices = [entry] if isinstance(entry, Device) else self._state.below(entry, Device)
         for device in devices:
             for brick in self._state.below(device, Brick):
-                await self._engine.perform(self._child(operation, brick))
+                await self._engine.perform_child(self._child(operation, brick))
             if isinstance(entry, Node):
                 with self._state.transaction() as transaction:
-                    transaction.put(replace(device, state="failed"))
+                    now = self._state.get(Device, device.id)
+                    transaction.put(replace(now, state="failed"))
 
     def _child(self, operation: Operation, brick: Brick) -> Operation:
         busy = self._state.operation_on(brick.id)

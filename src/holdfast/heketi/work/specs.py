@@ -91,13 +91,19 @@ def candidates(
     if not nodes:
         raise errors.Refused("No nodes in cluster")
     rule, arbiter = volume.option(_MATCH), volume.arbiter
-    found = []
+    found, online = [], 0
     for node in nodes:
         if node.state != "online" or node.id in avoid or node.manage in avoid:
             continue
         for device in state.below(node, Device):
             if device.state == "online" and not device.pending:
                 found += _candidate(state, node, device, rule, arbiter)
+                online += 1
+    if online and not found:
+        raise errors.NoSpace(
+            f"No space: none of the {online} devices that may be used has tags that match "
+            f"{_MATCH} {rule}"
+        )
     if not found:
         raise errors.Refused("No online storage devices in cluster")
     return found
@@ -124,7 +130,10 @@ def _matches(tags: dict[str, str], rule: str) -> bool:
         return tags.get(key.strip()) != value.strip()
     key, equals, value = rule.partition("=")
     if not equals:
-        raise errors.Invalid(f'{_MATCH} "{rule}" is neither KEY=VALUE nor KEY!=VALUE')
+        raise errors.Invalid(
+            f"Invalid tag matching rule: Invalid tag match rule: {rule}: "
+            f"write {_MATCH} KEY=VALUE or KEY!=VALUE"
+        )
     return tags.get(key.strip()) == value.strip()
 
 

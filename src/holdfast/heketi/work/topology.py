@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 from msgspec.structs import replace
 
@@ -70,7 +72,9 @@ class AddDevice(_Simple):
         """See `Work`. A disk that was refused is left exactly as it is: only ours is released."""
         device = self._device(operation)
         node = self._state.get(Node, device.node)
-        await self._engine.executor.release_disk(node.manage, Disk(device.id, device.name))
+        # On a node that is gone a mark of ours may stay: the disk is then refused, not lost.
+        with contextlib.suppress(errors.Unreachable):
+            await self._engine.executor.release_disk(node.manage, Disk(device.id, device.name))
         return True
 
     def forget(self, transaction: Transaction, operation: Operation) -> None:

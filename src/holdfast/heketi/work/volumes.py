@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from holdfast.heketi import entries, errors, placement
-from holdfast.heketi.entries import Brick, Change, Cluster, Operation, Volume
+from holdfast.heketi.entries import Brick, Change, Cluster, Device, Operation, Volume
 from holdfast.heketi.executors.protocol import VolumeFacts
 from holdfast.heketi.placement import Placed, Sets
 from holdfast.heketi.state import Transaction
@@ -80,6 +80,19 @@ class Bricks:
             )
             for brick in bricks
         )
+
+    def remove(self, transaction: Transaction, gone: Sequence[Brick]) -> None:
+        """Remove bricks that were destroyed. A pool that clones still lie in keeps its room."""
+        transaction.remove(*gone)
+        for brick in gone:
+            if not brick.space:
+                continue
+            device = self._state.find(Device, brick.device)
+            beside = [] if device is None else self._state.below(device, Brick)
+            heir = next((each for each in beside if each.pool_name == brick.pool_name), None)
+            if heir is not None:
+                size, metadata = brick.pool_size, brick.pool_metadata
+                transaction.put(replace(heir, pool_size=size, pool_metadata=metadata))
 
     async def describe(self, volume: Volume) -> VolumeFacts | None:
         """The volume as GlusterFS has it."""
@@ -219,18 +232,34 @@ class DeleteVolume:
     async def execute(self, operation: Operation) -> None:
         """See `Work`."""
         volume = self._volume(operation)
+        bricks = self._bricks.bricks(operation, DELETE_BRICK)
+        await self._check_ours(volume, bricks)
         executor = self._engine.executor
         await self._engine.on_any(
             volume.cluster, lambda host: executor.delete_volume(host, volume.name)
         )
-        await self._bricks.destroy(volume, self._bricks.bricks(operation, DELETE_BRICK))
+        await self._bricks.destroy(volume, bricks)
+
+    async def _check_ours(self, volume: Volume, bricks: Sequence[Brick]) -> None:
+        """An old database may name a volume that was made anew since, with other bricks."""
+        there = await self._bricks.describe(volume)
+        if there is None or not bricks:
+            return
+        paths = {brick.path for brick in bricks}
+        if not any(each.partition(":")[2] in paths for each in there.bricks):
+            raise errors.Refused(
+                f"GlusterFS has a volume {volume.name} with none of the bricks that are known "
+                f"here (its first is {there.bricks[0] if there.bricks else 'not there'}), so it "
+                "is another one and nothing was removed; see `server state examine gluster`"
+            )
 
     def _volume(self, operation: Operation) -> Volume:
         return self._state.get(Volume, ids(operation, DELETE_VOLUME)[0])
 
     def finish(self, transaction: Transaction, operation: Operation) -> str:
         """See `Work`."""
-        transaction.remove(*self._bricks.bricks(operation, DELETE_BRICK), self._volume(operation))
+        self._bricks.remove(transaction, self._bricks.bricks(operation, DELETE_BRICK))
+        transaction.remove(self._volume(operation))
         return ""
 
     async def undo(self, operation: Operation) -> bool:
