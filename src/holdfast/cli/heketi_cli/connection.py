@@ -60,9 +60,9 @@ class Connection:
         self._json(self.send("DELETE", path, body))
 
     def find(self, path: str) -> Any:
-        """A JSON document, None where the server does not know the path."""
+        """A JSON document, None where the server does not know the path or keeps it for others."""
         answer = self.send("GET", path)
-        return None if answer.status_code == 404 else self._json(answer)
+        return None if answer.status_code in (401, 404) else self._json(answer)
 
     def send(self, method: str, path: str, body: Any = None) -> httpx2.Response:
         """One request, repeated while the server is busy, followed until it is done."""

@@ -179,6 +179,6 @@ def get_level(session: Session) -> None:
 @runs
 def set_level(session: Session, values: tuple[str, ...]) -> None:
     """Set it."""
-    level = one(values, "missing log level")
+    level = one(values, "missing log-level argument")
     session.api.post("/internal/logging", {"loglevel": {"glusterfs": level}})
     click.echo("Server log level updated")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -70,14 +70,44 @@ class GlobalFlags(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         flags, rest = split(args)
         ctx.obj = Session(flags)
-        return super().parse_args(ctx, rest)
+        if not rest:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        try:
+            return super().parse_args(ctx, settled(self, rest))
+        except click.UsageError as error:
+            _refuse(ctx, error)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError as error:
+            # A group without a command shows its commands, as Heketi's does.
+            click.echo(error.format_message())
+            ctx.exit()
         except click.UsageError as error:
-            terminal.complain(error.format_message())
-            ctx.exit(FAILED)
+            _refuse(ctx, error)
+
+
+def _refuse(ctx: click.Context, error: click.UsageError) -> NoReturn:
+    terminal.complain(error.format_message())
+    ctx.exit(FAILED)
+
+
+class Switch(click.Option):
+    """An option that may stand alone; a word after it is not its value."""
+
+
+def settled(group: click.Command, words: list[str]) -> list[str]:
+    """The words with the value written to switches that stand alone."""
+    command = group
+    for word in words:
+        if isinstance(command, click.Group) and word in command.commands:
+            command = command.commands[word]
+    alone = {name for param in command.params if isinstance(param, Switch) for name in param.opts}
+    end = words.index("--") if "--" in words else len(words)
+    done = [f"{word}=true" if word in alone else word for word in words[:end]]
+    return done + words[end:]
 
 
 def split(args: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -120,7 +150,7 @@ def runs(function: Callable[..., None]) -> Callable[..., None]:
 def flag(name: str, default: bool | None, help: str) -> Callable[[Any], Any]:
     """An option that may stand alone or have `=true` or `=false`."""
     return click.option(
-        name, is_flag=False, flag_value="true", default=default, type=bool, help=help
+        name, cls=Switch, is_flag=False, flag_value="true", default=default, type=bool, help=help
     )
 
 

@@ -68,4 +68,7 @@ def setup(
         raise Failure(backup.text.strip())
     text = manifests.storage_list(volume, backup.content, image, node_selector)
     click.echo(f"Saving {listfile}")
-    Path(listfile).write_text(text)
+    try:
+        Path(listfile).write_text(text)
+    except OSError as error:
+        raise Failure(f"Unable to write to file {listfile}: {error.strerror}") from error

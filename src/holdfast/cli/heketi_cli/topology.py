@@ -44,7 +44,7 @@ def load(session: Session, file: str) -> None:
 
 def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
     known = _known(api)
-    current = ""
+    current = made = ""
     for each in wanted.get("nodes") or []:
         node = each["node"]
         host = node["hostnames"]["manage"][0]
@@ -53,7 +53,8 @@ def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
             current = found["cluster"]
             click.echo(f"\tFound node {host} on cluster {current}")
         else:
-            current = current or _cluster(api, wanted)
+            if not current:
+                current = made = _cluster(api, wanted)
             click.echo(f"\tCreating node {host} ... ", nl=False)
             try:
                 found = api.post("/nodes", {**node, "cluster": current})
@@ -62,6 +63,9 @@ def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
                 continue
             click.echo(f"ID: {found['id']}")
         _load_devices(api, found, each.get("devices") or [])
+    if made and not api.get(f"/clusters/{made}")["nodes"]:
+        # None of its nodes could be added: loading again must not leave one more of it.
+        api.delete(f"/clusters/{made}")
 
 
 def _known(api: Connection) -> dict[str, Any]:

@@ -53,14 +53,27 @@ def create(
     if dry_run:
         _show_plan(session, session.api.post("/volumes?dry-run=true", body))
         return
+    if persistent_volume and not endpoint:
+        click.echo(
+            "--persistent-volume-endpoint must be provided when using --persistent-volume", err=True
+        )
+        raise Failure("Missing endpoint")
     made = session.api.post("/volumes", body)
-    if file:
-        text = manifests.persistent_volume(made, endpoint or "TYPE ENDPOINT HERE")
-        Path(file).write_text(text)
-    elif persistent_volume:
-        click.echo(manifests.persistent_volume(made, endpoint or "TYPE ENDPOINT HERE"), nl=False)
+    if persistent_volume:
+        click.echo(manifests.persistent_volume(made, endpoint), nl=False)
+    elif file:
+        _write(file, manifests.persistent_volume(made, endpoint or "TYPE ENDPOINT HERE"))
     else:
         session.show(made, texts.volume)
+
+
+def _write(file: str, text: str) -> None:
+    """Put a manifest into a file; the volume is there, so what could not be written is shown."""
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        click.echo(text, nl=False)
+        raise Failure(f"Unable to write to file {file}: {error.strerror}") from error
 
 
 def _request(
@@ -179,8 +192,10 @@ def list_all(session: Session) -> None:
 @runs
 def restrict(session: Session, values: tuple[str, ...]) -> None:
     """Lock or unlock a volume for block volumes."""
-    if len(values) < 2 or values[0] not in ("locked", "unlocked"):
+    if not values or values[0] not in ("locked", "unlocked"):
         raise Failure("usage: set-block-hosting-restriction locked|unlocked VOLUME")
+    if len(values) < 2:
+        raise Failure(_MISSING)
     value = "locked" if values[0] == "locked" else ""
     session.show(
         session.api.post(f"/volumes/{values[1]}/block-restriction", {"restriction": value}),
