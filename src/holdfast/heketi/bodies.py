@@ -21,6 +21,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_.-]+")
 _HOST = re.compile(r"[a-zA-Z0-9_.:-]+")
 _DISPERSIONS = ((2, 1), (4, 2), (8, 3), (8, 4))
 _GID_END = 2**31 - 1
+BLANK, NOT_VALID, _FORMAT = "cannot be blank", "must be a valid value", "must be in a valid format"
 T = TypeVar("T")
 
 
@@ -148,97 +149,132 @@ class CleanupBody(msgspec.Struct):
 
 
 def read(content: bytes, kind: type[T], *, optional: bool = False) -> T:
-    """Decode a body; raises `Refused` 422."""
+    """Decode a body; raises `Refused` 422. A null is as if the key were not there, as in Go."""
     if optional and not content.strip():
         return kind()
     try:
-        return msgspec.json.decode(content, type=kind)
+        if b"null" not in content:
+            return msgspec.json.decode(content, type=kind)
+        given = _without_nulls(msgspec.json.decode(content))
+        return kind() if given is None else msgspec.convert(given, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.Refused("request unable to be parsed", 422) from error
 
 
-def _invalid(text: str) -> errors.Invalid:
-    return errors.Invalid(f"validation failed: {text}")
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
-def check_uuid(value: str, field: str) -> None:
+# Each of these says what is wrong with a value, or "".
+
+
+def check(**problems: str) -> None:
+    """Refuse a request that has problems, with all of them by the name of the field."""
+    found = [f"{name}: {text}" for name, text in sorted(problems.items()) if text]
+    if found:
+        raise errors.Invalid(f"validation failed: {'; '.join(found)}.")
+
+
+def uuid(value: str) -> str:
     """32 hexadecimal digits."""
     if not value:
-        raise _invalid(f"{field}: cannot be blank.")
-    if not _UUID.fullmatch(value):
-        raise _invalid(f"{field}: {value} is not a valid UUID.")
+        return BLANK
+    return "" if _UUID.fullmatch(value) else f"{value} is not a valid UUID"
 
 
-def check_tags(tags: dict[str, str] | None) -> None:
-    """At most 32, with short plain names and values."""
+def ids(values: list[str]) -> str:
+    """At most 32 of them."""
+    if len(values) > 32:
+        return f"too many ids specified ({len(values)}), up to 32 supported"
+    return next((text for each in values if (text := uuid(each))), "")
+
+
+def positive(value: int) -> str:
+    """A number that is there and not negative."""
+    if value == 0:
+        return BLANK
+    return "" if value > 0 else "must be no less than 1"
+
+
+def one_of(value: str, *allowed: str) -> str:
+    """One of some words."""
+    if not value:
+        return BLANK
+    return "" if value in allowed else NOT_VALID
+
+
+def tags_of(tags: dict[str, str] | None) -> str:
+    """At most 32, with short plain names and short values."""
     if tags is None:
-        return
+        return ""
     if len(tags) > 32:
-        raise _invalid(f"tags: too many tags specified ({len(tags)}), up to 32 supported.")
-    for name, value in tags.items():
-        if not name:
-            raise _invalid("tags: tag names may not be empty.")
-        if len(name) > 32 or not _TAG.fullmatch(name):
-            raise _invalid(f"tags: tag name {name}: must be in a valid format of 1 to 32 letters.")
-        if len(value) > 64 or (value and not _TAG.fullmatch(value)):
-            raise _invalid(f"tags: tag value {value}: must be in a valid format of at most 64.")
+        return f"too many tags specified ({len(tags)}), up to 32 supported"
+    return next((text for name, value in tags.items() if (text := _tag(name, value))), "")
+
+
+def _tag(name: str, value: str) -> str:
+    if not name:
+        return "tag names may not be empty"
+    if len(name) > 32:
+        return f"tag name {name}: the length must be between 1 and 32"
+    if len(value) > 64:
+        return f"value of tag {name}: the length must be no more than 64"
+    return "" if _TAG.fullmatch(name) else f"invalid characters in tag name {name}"
+
+
+def _hosts(kind: str, names: list[str]) -> str:
+    if not names:
+        return f"{kind}: {BLANK}"
+    if all(_HOST.fullmatch(name) for name in names):
+        return ""
+    return f"{kind}: [{' '.join(names)}] is not a valid {kind} hostname"
 
 
 def check_node(body: NodeBody) -> None:
     """What POST /nodes asks for."""
-    if body.zone == 0:
-        raise _invalid("zone: cannot be blank.")
-    if body.zone < 1:
-        raise _invalid("zone: must be no less than 1.")
-    for kind, names in (("manage", body.hostnames.manage), ("storage", body.hostnames.storage)):
-        if not names:
-            raise _invalid(f"hostnames: ({kind}: cannot be blank.).")
-        for name in names:
-            if not _HOST.fullmatch(name):
-                raise _invalid(f"hostnames: ({kind}: {name} is not a valid {kind} hostname.).")
-    check_uuid(body.cluster, "cluster")
-    check_tags(body.tags)
+    kinds = (("manage", body.hostnames.manage), ("storage", body.hostnames.storage))
+    wrong = [text for kind, names in kinds if (text := _hosts(kind, names))]
+    check(
+        cluster=uuid(body.cluster),
+        hostnames=f"({'; '.join(wrong)}.)" if wrong else "",
+        tags=tags_of(body.tags),
+        zone=positive(body.zone),
+    )
 
 
 def check_device(body: DeviceBody) -> None:
     """What POST /devices asks for."""
-    if not body.name:
-        raise _invalid("name: cannot be blank.")
-    if not _DEVICE.fullmatch(body.name) or "/../" in f"{body.name}/":
-        raise _invalid("name: must be in a valid format.")
-    check_uuid(body.node, "node")
-    check_tags(body.tags)
+    name = BLANK if not body.name else ""
+    if not name and (not _DEVICE.fullmatch(body.name) or "/../" in f"{body.name}/"):
+        name = _FORMAT
+    check(name=name, node=uuid(body.node), tags=tags_of(body.tags))
 
 
 def check_state(body: StateBody) -> None:
     """One of three states; heal checks are switched on or off."""
-    if body.state not in ("online", "offline", "failed"):
-        raise _invalid(f"state: {body.state} is not valid state.")
-    check_heal(body.healcheck)
+    state = one_of(body.state, "online", "offline", "failed")
+    if state == NOT_VALID:
+        state = f"{body.state} is not valid state"
+    check(state=state, healcheck=heal_check(body.healcheck))
 
 
-def check_heal(value: str) -> None:
+def heal_check(value: str) -> str:
     """Empty and `enable` mean to look, `disable` not to."""
-    if value not in ("", "enable", "disable"):
-        raise _invalid(f"healcheck: {value} is not valid heal info check.")
+    return "" if value in ("", "enable", "disable") else f"{value} is not valid heal info check"
 
 
 def check_change(body: TagsBody) -> None:
     """What .../tags asks for."""
-    if body.change_type not in ("set", "update", "delete"):
-        raise _invalid(f"change_type: {body.change_type} is not a valid change type.")
-    check_tags(body.tags)
+    check(change_type=one_of(body.change_type, "set", "update", "delete"), tags=tags_of(body.tags))
 
 
 def check_volume(body: VolumeBody) -> Durability:
     """What POST /volumes asks for; its durability with defaults filled in."""
-    if body.size == 0:
-        raise _invalid("size: cannot be blank.")
-    if body.size < 1:
-        raise _invalid("size: must be no less than 1.")
-    for cluster in body.clusters or []:
-        check_uuid(cluster, "clusters")
-    check_name(body.name)
+    check(size=positive(body.size), name=volume_name(body.name))
+    if body.durability.type not in ("", "none", "replicate", "disperse"):
+        raise errors.Invalid("Unknown durability type")
     if body.gid < 0:
         raise errors.Invalid("Bad group id less than zero")
     if body.gid >= _GID_END:
@@ -256,15 +292,12 @@ def check_options(options: list[str]) -> None:
         if not text.strip():
             continue
         if not re.fullmatch(r"[a-z][a-zA-Z0-9_.-]*", key) or not value.strip():
-            raise errors.Invalid(
-                f'validation failed: glustervolumeoptions: "{text}" is not "KEY VALUE".'
-            )
+            check(glustervolumeoptions=f'"{text}" is not "KEY VALUE"')
 
 
-def check_name(name: str) -> None:
+def volume_name(name: str) -> str:
     """Letters, digits, `_` and `-`."""
-    if name and (not _NAME.fullmatch(name) or name.startswith("-")):
-        raise _invalid("name: must be in a valid format.")
+    return "" if not name or (_NAME.fullmatch(name) and not name.startswith("-")) else _FORMAT
 
 
 def _durability(body: DurabilityBody) -> Durability:
@@ -275,8 +308,6 @@ def _durability(body: DurabilityBody) -> Durability:
         raise errors.Invalid("Invalid replica value")
     if kind == "disperse" and (data, redundancy) not in _DISPERSIONS:
         raise errors.Invalid(f"Invalid dispersion combination: {data}+{redundancy}")
-    if kind not in ("none", "replicate", "disperse"):
-        raise _invalid(f"durability: (type: {kind} is not a valid durability type.).")
     # What does not matter for the type is kept as it was sent, because it is shown again.
     return Durability(type=kind, replica=replica, data=data, redundancy=redundancy)  # type: ignore[arg-type]
 
@@ -289,7 +320,7 @@ def merged(old: dict[str, str], body: TagsBody) -> dict[str, str]:
         result = {**old, **body.tags}
     else:
         result = {key: value for key, value in old.items() if key not in body.tags}
-    check_tags(result)
+    check(tags=tags_of(result))
     return result
 
 

@@ -46,7 +46,10 @@ def node(
     """GET /nodes/{id}; `bricks` are documents that were written already."""
     document: dict[str, Any] = {
         "zone": entry.zone,
-        "hostnames": {"manage": [entry.manage], "storage": [entry.storage]},
+        "hostnames": {
+            "manage": [entry.manage, *entry.more_manage],
+            "storage": [entry.storage, *entry.more_storage],
+        },
         "cluster": entry.cluster,
     }
     if entry.tags:

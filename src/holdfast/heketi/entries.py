@@ -47,6 +47,9 @@ class Node(Entry, frozen=True, kw_only=True):
     storage: str
     tags: dict[str, str] = {}
     state: State = "online"
+    # Further names, which are kept and shown and not used.
+    more_manage: list[str] = []
+    more_storage: list[str] = []
 
 
 class Device(Entry, frozen=True, kw_only=True):

@@ -52,7 +52,7 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         method, path = scope["method"], scope["path"]
         if path == "/hello":
-            return Answer(200, b"Hello from Heketi", answers.TEXT)
+            return Answer(200, b"Hello from Heketi", "text/plain; charset=UTF-8")
         if path == "/metrics":
             return Answer(200, metrics.text(self._service).encode(), answers.TEXT)
         role = self._role(scope, method, path)

@@ -154,7 +154,8 @@ async def test_a_device_lives_as_clients_expect(heketi: Running) -> None:
     assert again.status_code == 409
     refused = await heketi.ask("DELETE", path)
     assert refused.text == f"device: {device['id']} is not in failed state\n"
-    refused = await heketi.ask("POST", f"{path}/state", {"state": "failed"})
+    refused = await heketi.result(await heketi.ask("POST", f"{path}/state", {"state": "failed"}))
+    assert refused.status_code == 500
     assert "Device must be offline before remove operation is performed" in refused.text
     resync = await heketi.ask("GET", f"{path}/resync")
     assert resync.text.startswith('<a href="/queue/')

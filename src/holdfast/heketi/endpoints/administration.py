@@ -21,7 +21,7 @@ async def set_mode(service: Service, asked: Asked) -> Answer:
     """POST /admin; read-only is left by SIGUSR2 or a restart."""
     wanted = bodies.read(asked.body, bodies.StateBody).state
     if wanted not in ADMIN_STATES:
-        raise errors.Invalid(f"validation failed: state: {wanted} is not a valid state.")
+        bodies.check(state=bodies.NOT_VALID if wanted else bodies.BLANK)
     service.admin_state = wanted
     return Answer(204)
 
@@ -42,7 +42,7 @@ async def set_logging_level(service: Service, asked: Asked) -> Answer:
         raise errors.Refused('Only "glusterfs" logger may be modified', 422)
     level = levels["glusterfs"]
     if level not in LOG_LEVELS:
-        raise errors.Refused(f"{level} is not a valid log level", 422)
+        raise errors.Refused(f"invalid log level: {level}", 422)
     service.log_level = level
     logging.getLogger("holdfast.heketi").setLevel(_PYTHON_LEVELS.get(level, level.upper()))
     return await logging_level(service, asked)

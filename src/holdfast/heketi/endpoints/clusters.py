@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from holdfast.heketi import answers, bodies, documents, entries, errors
 from holdfast.heketi.answers import Answer, Asked
-from holdfast.heketi.entries import BlockVolume, Cluster, Node, Volume
+from holdfast.heketi.entries import BlockVolume, Cluster, Node, Operation, Volume
 from holdfast.heketi.service import Service
 
 
@@ -36,14 +36,18 @@ async def flags(service: Service, asked: Asked, key: str) -> Answer:
     cluster = service.state.get(Cluster, key)
     with service.state.transaction() as transaction:
         transaction.put(replace(cluster, file=body.file, block=body.block))
-    return Answer(200)
+    return Answer(200, b"", answers.JSON)
 
 
 async def delete(service: Service, asked: Asked, key: str) -> Answer:
     """DELETE /clusters/{id}."""
     state = service.state
     cluster = state.get(Cluster, key)
-    if any(state.count_below(cluster, kind) for kind in (Node, Volume, BlockVolume)):
+    coming = any(
+        each.type == "add-node" and each.request["node"]["cluster"] == key
+        for each in state.all(Operation)
+    )
+    if coming or any(state.count_below(cluster, kind) for kind in (Node, Volume, BlockVolume)):
         raise errors.Conflict(
             f"Unable to delete cluster [{key}] because it contains volumes and/or nodes"
         )

@@ -19,6 +19,7 @@ async def add(service: Service, asked: Asked) -> Answer:
     node = state.find(Node, body.node)
     if node is None:
         raise errors.NotFound("Node id does not exist")
+    service.check_free(node.id)
     for other in state.below(node, Device):
         if other.name == body.name or body.name in other.paths:
             raise errors.Conflict(
@@ -76,15 +77,22 @@ async def set_state(service: Service, asked: Asked, key: str) -> Answer:
             "remove-device", asked.role, lambda tx, op: service.remove.build(tx, op, device, heal)
         )
         return answers.accepted(ticket)
-    if device.state == "failed" and body.state == "online":
-        raise errors.Refused("Cannot move a failed/removed device to online state")
-    if body.state == "failed" and device.state == "online":
-        raise errors.Refused(
-            f"Device must be offline before remove operation is performed, device:{key}"
-        )
+    if refusal := _refusal(device, body.state):
+        return answers.accepted(service.engine.done(asked.role, error=refusal))
+    if body.state == "online":
+        service.check_free(key)
     with service.state.transaction() as transaction:
         transaction.put(replace(device, state=body.state))
     return answers.accepted(service.engine.done(asked.role))
+
+
+def _refusal(device: Device, state: str) -> str:
+    """Why it cannot change to a state; told as the result of the change, as Heketi does."""
+    if device.state == "failed" and state == "online":
+        return "Cannot move a failed/removed device to online state"
+    if device.state == "online" and state == "failed":
+        return f"Device must be offline before remove operation is performed, device:{device.id}"
+    return ""
 
 
 async def resync(service: Service, asked: Asked, key: str) -> Answer:
@@ -126,7 +134,7 @@ async def tags(service: Service, asked: Asked, key: str) -> Answer:
 async def evict(service: Service, asked: Asked, key: str) -> Answer:
     """POST /bricks/to-evict/{id}."""
     body = bodies.read(asked.body, bodies.EvictBody, optional=True)
-    bodies.check_heal(body.healcheck)
+    bodies.check(healcheck=bodies.heal_check(body.healcheck))
     brick = service.state.get(Brick, key)
     if brick.pending:
         raise errors.Conflict()

@@ -24,6 +24,8 @@ async def add(service: Service, asked: Asked) -> Answer:
         manage=body.hostnames.manage[0],
         storage=body.hostnames.storage[0],
         tags=body.tags or {},
+        more_manage=body.hostnames.manage[1:],
+        more_storage=body.hostnames.storage[1:],
     )
     _check_names(service, node)
     ticket = service.engine.start(
@@ -73,15 +75,22 @@ async def set_state(service: Service, asked: Asked, key: str) -> Answer:
             "remove-node", asked.role, lambda tx, op: service.remove.build(tx, op, node, heal)
         )
         return answers.accepted(ticket)
-    if node.state == "failed" and body.state != "failed":
-        raise errors.Refused(f"Cannot move a failed/removed node to {body.state} state")
-    if body.state == "failed" and node.state == "online":
-        raise errors.Refused(
-            f"Node must be offline before remove operation is performed, node:{key}"
-        )
+    if refusal := _refusal(node, body.state):
+        return answers.accepted(service.engine.done(asked.role, error=refusal))
+    if body.state == "online":
+        service.check_free(key)
     with service.state.transaction() as transaction:
         transaction.put(replace(node, state=body.state))
     return answers.accepted(service.engine.done(asked.role))
+
+
+def _refusal(node: Node, state: str) -> str:
+    """Why it cannot change to a state; told as the result of the change, as Heketi does."""
+    if node.state == "failed" and state != "failed":
+        return f"Cannot move a failed/removed node to {state} state"
+    if node.state == "online" and state == "failed":
+        return f"Node must be offline before remove operation is performed, node:{node.id}"
+    return ""
 
 
 async def tags(service: Service, asked: Asked, key: str) -> Answer:

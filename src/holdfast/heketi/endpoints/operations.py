@@ -65,12 +65,6 @@ async def info(service: Service, asked: Asked, key: str) -> Answer:
 async def cleanup(service: Service, asked: Asked) -> Answer:
     """POST /operations/pending/cleanup."""
     body = bodies.read(asked.body, bodies.CleanupBody, optional=True)
-    if len(body.operations) > 32:
-        raise errors.Invalid(
-            f"validation failed: operations: too many ids specified ({len(body.operations)}), "
-            "up to 32 supported."
-        )
-    for key in body.operations:
-        bodies.check_uuid(key, "operations")
+    bodies.check(operations=bodies.ids(body.operations))
     service.engine.retry(body.operations)
     return answers.accepted(service.engine.done(asked.role))

@@ -24,6 +24,12 @@ async def create(service: Service, asked: Asked) -> Answer:
     body = bodies.read(asked.body, VolumeBody)
     durability = bodies.check_volume(body)
     clusters = _clusters(service, body)
+    least = service.settings.limits.brick_least * durability.parts
+    if body.size * entries.GIB < least:
+        raise errors.Invalid(
+            f"Requested volume size ({body.size} GB) is smaller than the minimum supported "
+            f"volume size ({least})"
+        )
     volume = _wanted(service, body, durability)
     if asked.flag("dry-run"):
         return _shown(service, clusters, volume)
@@ -103,9 +109,8 @@ def _build(
 ) -> Operation:
     """Take the first cluster that has room; or say of each why it has not."""
     refusals: dict[str, errors.Refused] = {}
-    for cluster in clusters:
+    for cluster in _eligible(service, clusters, volume, refusals):
         try:
-            _check_cluster(service, cluster, volume)
             own = replace(volume, cluster=cluster.id)
             request = {"volume": msgspec.to_builtins(own)}
             return service.create_volume.build(
@@ -116,14 +121,33 @@ def _build(
     raise _joined(refusals)
 
 
-def _joined(refusals: dict[str, errors.Refused]) -> errors.Refused:
+def _eligible(
+    service: Service,
+    clusters: list[Cluster],
+    volume: Volume,
+    refusals: dict[str, errors.Refused],
+) -> list[Cluster]:
+    """The clusters that may hold it; the others are noted. Raises when there is none."""
+    found = []
+    for cluster in clusters:
+        try:
+            _check_cluster(service, cluster, volume)
+            found.append(cluster)
+        except errors.Refused as error:
+            refusals[cluster.id] = error
+    if not found:
+        raise _joined(refusals, "No eligible cluster for volume")
+    return found
+
+
+def _joined(
+    refusals: dict[str, errors.Refused], title: str = "Unable to create volume on any cluster:"
+) -> errors.Refused:
     if len(refusals) == 1:
         error = next(iter(refusals.values()))
         return type(error)(f"Failed to allocate new volume: {error.text}")
     lines = "\n".join(f"Cluster {key}: {error.text}" for key, error in refusals.items())
-    return errors.NoSpace(
-        f"Failed to allocate new volume: Unable to create volume on any cluster:\n{lines}"
-    )
+    return errors.NoSpace(f"Failed to allocate new volume: {title}\n{lines}")
 
 
 def _check_cluster(service: Service, cluster: Cluster, volume: Volume) -> None:
@@ -142,9 +166,8 @@ def _check_cluster(service: Service, cluster: Cluster, volume: Volume) -> None:
 def _shown(service: Service, clusters: list[Cluster], volume: Volume) -> Answer:
     """Where the bricks would go."""
     refusals: dict[str, errors.Refused] = {}
-    for cluster in clusters:
+    for cluster in _eligible(service, clusters, volume, refusals):
         try:
-            _check_cluster(service, cluster, volume)
             own = replace(volume, cluster=cluster.id)
             sets = service.bricks.place(cluster, own, own.size, own.id)
         except errors.Refused as error:
@@ -213,24 +236,25 @@ def _check_bricks(service: Service, volume: Volume) -> None:
 async def expand(service: Service, asked: Asked, key: str) -> Answer:
     """POST /volumes/{id}/expand by a number of GiB."""
     body = bodies.read(asked.body, bodies.ExpandBody)
-    if body.expand_size < 1:
-        what = "cannot be blank." if body.expand_size == 0 else "must be no less than 1."
-        raise errors.Invalid(f"validation failed: expand_size: {what}")
+    bodies.check(expand_size=bodies.positive(body.expand_size))
     volume = _get(service, key)
     service.check_free(key)
     _check_bricks(service, volume)
-    ticket = service.engine.start(
-        "expand-volume",
-        asked.role,
-        lambda tx, op: service.expand_volume.build(tx, op, volume, body.expand_size),
-    )
-    return answers.accepted(ticket)
+
+    def build(transaction: Transaction, operation: Operation) -> Operation:
+        try:
+            return service.expand_volume.build(transaction, operation, volume, body.expand_size)
+        except errors.Refused as error:
+            text = f"Failed to allocate volume expansion: {error.text}"
+            raise type(error)(text) from error
+
+    return answers.accepted(service.engine.start("expand-volume", asked.role, build))
 
 
 async def clone(service: Service, asked: Asked, key: str) -> Answer:
     """POST /volumes/{id}/clone."""
     body = bodies.read(asked.body, bodies.CloneBody, optional=True)
-    bodies.check_name(body.name)
+    bodies.check(name=bodies.volume_name(body.name))
     volume = _get(service, key)
     if volume.block:
         raise errors.Refused(
@@ -256,12 +280,13 @@ async def restrict(service: Service, asked: Asked, key: str) -> Answer:
     """POST /volumes/{id}/block-restriction."""
     body = bodies.read(asked.body, bodies.RestrictionBody)
     if body.restriction not in ("", "locked"):
-        raise errors.Invalid(
-            f"validation failed: restriction: {body.restriction} is not a valid restriction."
-        )
+        bodies.check(restriction=bodies.NOT_VALID)
     volume = _get(service, key)
     if not volume.block:
-        raise errors.Invalid("volume is not a block hosting volume")
+        raise errors.Refused(
+            "Failed to set block restriction: Block restrictions can only be set on block "
+            "hosting volumes"
+        )
     with service.state.transaction() as transaction:
         transaction.put(replace(volume, restriction=body.restriction))
     return answers.accepted(service.engine.done(asked.role, f"/volumes/{key}"))
