@@ -19,9 +19,6 @@ from holdfast.heketi.work.evicting import EvictBrick, Remove
 from holdfast.heketi.work.topology import AddDevice, AddNode, DeleteDevice, DeleteNode
 from holdfast.heketi.work.volumes import Bricks, CreateVolume, DeleteVolume, ExpandVolume
 
-ADMIN_STATES = ("normal", "read-only", "local-client")
-LOG_LEVELS = ("none", "critical", "error", "warning", "info", "debug")
-
 
 class Service:
     """See the module. `run` does the work; without it requests are only accepted."""

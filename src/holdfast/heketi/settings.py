@@ -20,6 +20,9 @@ from holdfast.heketi.entries import GIB
 from holdfast.heketi.executors.mounts import Mounting
 from holdfast.heketi.sizes import Limits
 
+ADMIN_STATES = ("normal", "read-only", "local-client")
+LOG_LEVELS = ("none", "critical", "error", "warning", "info", "debug")
+_ZONES = ("none", "strict")
 EXECUTORS = ("mock", "ssh", "kubernetes", "namespaces")
 _ALIASES = {"kube": "kubernetes", "": "ssh"}
 _TRUE = ("true", "1", "yes", "y", "on")
@@ -61,6 +64,8 @@ class Settings:
     inflight: int = 8
     retries: int = 4
     default_state: str = "normal"
+    # Whether operations that an earlier life left are gone on with.
+    resume: bool = True
     log_level: str = "info"
     monitor_seconds: float = 120.0
     monitor_first: float = 10.0
@@ -88,6 +93,12 @@ class _Source:
         except (TypeError, ValueError) as error:
             raise SettingsError(f"{variable or key} is {value!r}: write a whole number") from error
 
+    def choice(self, key: str, variable: str, allowed: tuple[str, ...], default: str = "") -> str:
+        value = self.text(key, variable) or default or allowed[0]
+        if value not in allowed:
+            raise SettingsError(f"{key} is {value!r}: use {', '.join(allowed)}")
+        return value
+
     def flag(self, key: str, variable: str = "", default: bool = False) -> bool:
         value = self._env.get(variable) or self._section.get(key, default)
         return value if isinstance(value, bool) else str(value).lower() in _TRUE
@@ -101,17 +112,17 @@ def load(path: Path | None, env: Mapping[str, str], *, authenticate: bool = True
     """Read the file, if any, and the environment. Raises `SettingsError`."""
     document = _document(path)
     top = _Source(document, env)
-    gluster = document.get("glusterfs") or {}
+    gluster = _section(document, "glusterfs")
     section = _Source(gluster, env)
     settings = Settings(
         database=Path(section.text("db", "HEKETI_DB_PATH", "/var/lib/heketi/heketi.sqlite")),
-        port=top.number("port", "HEKETI_HTTP_PORT", 8080),
+        port=_port(top),
         keys=_keys(document, env) if authenticate else None,
         executor=_executor(gluster, section, env),
         limits=_limits(section),
         arbiter_least=section.number("arbiter_min_size_mb", default=304) * 1024,
         average_file=section.number("average_file_size_kb", default=64),
-        strict_zones=section.text("zone_checking", "HEKETI_ZONE_CHECKING") == "strict",
+        strict_zones=section.choice("zone_checking", "HEKETI_ZONE_CHECKING", _ZONES) == "strict",
         options_before=section.words(
             "pre_request_volume_options", "HEKETI_PRE_REQUEST_VOLUME_OPTIONS"
         ),
@@ -119,11 +130,14 @@ def load(path: Path | None, env: Mapping[str, str], *, authenticate: bool = True
             "post_request_volume_options", "HEKETI_POST_REQUEST_VOLUME_OPTIONS"
         ),
         inflight=section.number("max_inflight_operations", "HEKETI_MAX_INFLIGHT_OPERATIONS", 8),
-        retries=int((gluster.get("operation_retry_limits") or {}).get("volume_create", 4)),
-        default_state=top.text("default_state", "HEKETI_DEFAULT_STATE", "normal"),
-        log_level=section.text("loglevel", "HEKETI_GLUSTERAPP_LOGLEVEL", "info") or "info",
+        retries=_retries(gluster, env),
+        default_state=top.choice("default_state", "HEKETI_DEFAULT_STATE", ADMIN_STATES),
+        log_level=section.choice("loglevel", "HEKETI_GLUSTERAPP_LOGLEVEL", LOG_LEVELS, "info"),
     )
-    return _with_tls(_with_loops(settings, section), top)
+    settings = _with_tls(_with_loops(settings, section), top)
+    if section.flag("db_read_only"):
+        return replace(settings, default_state="read-only", resume=False, cleaner=False)
+    return settings
 
 
 def _document(path: Path | None) -> dict[str, Any]:
@@ -140,16 +154,35 @@ def _document(path: Path | None) -> dict[str, Any]:
     return found
 
 
+def _section(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key) or {}
+    if not isinstance(found, dict):
+        raise SettingsError(f"{key} is {found!r}: write an object with keys of its own")
+    return found
+
+
+def _port(top: _Source) -> int:
+    port = top.number("port", "HEKETI_HTTP_PORT", 8080)
+    if not 0 <= port < 1 << 16:
+        raise SettingsError(f"port is {port}: write a number up to 65535")
+    return port
+
+
+def _retries(gluster: Mapping[str, Any], env: Mapping[str, str]) -> int:
+    limits = _section(gluster, "operation_retry_limits")
+    return _Source(limits, env).number("volume_create", default=4)
+
+
 def _keys(document: Mapping[str, Any], env: Mapping[str, str]) -> Keys:
-    jwt = document.get("jwt") or {}
-    admin = env.get("HEKETI_ADMIN_KEY") or (jwt.get("admin") or {}).get("key") or ""
-    user = env.get("HEKETI_USER_KEY") or (jwt.get("user") or {}).get("key") or ""
+    jwt = _section(document, "jwt")
+    admin = env.get("HEKETI_ADMIN_KEY") or _section(jwt, "admin").get("key") or ""
+    user = env.get("HEKETI_USER_KEY") or _section(jwt, "user").get("key") or ""
     if not admin or not user:
         raise SettingsError(
             "jwt.admin.key and jwt.user.key (or HEKETI_ADMIN_KEY and HEKETI_USER_KEY) must both be "
             "set; --disable-auth lets everybody in"
         )
-    leeway = int(env.get("HEKETI_JWT_IAT_LEEWAY_SECONDS") or ISSUED_LEEWAY)
+    leeway = _Source({}, env).number("", "HEKETI_JWT_IAT_LEEWAY_SECONDS", ISSUED_LEEWAY)
     return Keys(str(admin), str(user), leeway)
 
 
@@ -176,7 +209,7 @@ def _executor(
     if layout not in ("lvm", "loop"):
         raise SettingsError(f"glusterfs.layout is {layout!r}: use lvm or loop")
     names = {"ssh": "sshexec", "kubernetes": "kubeexec", "namespaces": "nsexec"}
-    values = dict(gluster.get(names.get(kind, "")) or {})
+    values = dict(_section(gluster, names.get(kind, "")))
     own = _Source(values, env)
     mounting = Mounting(
         fstab=own.text("fstab", "HEKETI_FSTAB", "/etc/fstab"),
@@ -235,6 +268,9 @@ def _with_tls(settings: Settings, top: _Source) -> Settings:
     certificate, key = top.text("cert_file"), top.text("key_file")
     if not certificate or not key:
         raise SettingsError("enable_tls needs cert_file and key_file")
+    for file in (certificate, key):
+        if not os.access(file, os.R_OK):
+            raise SettingsError(f"{file} cannot be read; enable_tls needs it")
     return replace(settings, certificate=Path(certificate), key=Path(key))
 
 

@@ -197,3 +197,27 @@ def test_a_volume_whose_manifest_cannot_be_written_is_shown(
     with pytest.raises(Failure, match="Unable to write to file"):
         volumes._write(str(tmp_path / "no" / "file"), "the manifest\n")
     assert capsys.readouterr().out == "the manifest\n"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "Expected `object`"),
+        ({"clusters": "x"}, "at `$.clusters`"),
+        ({"clusters": [{"nodes": [{"devices": ["/dev/a"]}]}]}, "missing required field `node`"),
+        ({"clusters": [{"nodes": [{"node": {}}]}]}, "missing required field `hostnames`"),
+        (
+            {"clusters": [{"nodes": [{"node": {"hostnames": {"manage": []}}}]}]},
+            "at `$.clusters[0].nodes[0].node.hostnames.manage`",
+        ),
+    ],
+)
+def test_a_topology_that_is_none_is_refused_before_anything_is_made(
+    document: object, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "topology.json"
+    file.write_text(json.dumps(document))
+    words = ["heketi-cli", "-s", "http://127.0.0.1:9", "topology", "load", f"--json={file}"]
+    assert main.main(words) == 255
+    told = capsys.readouterr().err
+    assert told.startswith("Error: Unable to parse config file: ") and said in told

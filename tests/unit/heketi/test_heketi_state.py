@@ -110,6 +110,9 @@ def test_heketis_own_file_is_understood_and_variables_win(tmp_path: Path) -> Non
     assert "key" not in repr(found) or "'a'" not in repr(found)
 
 
+_KEYS = '"jwt":{"admin":{"key":"a"},"user":{"key":"b"}}'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -117,7 +120,21 @@ def test_heketis_own_file_is_understood_and_variables_win(tmp_path: Path) -> Non
         ("[]", "holds no object"),
         ("{}", "must both be set"),
         ('{"jwt":{"admin":{"key":"a"},"user":{"key":"b"}},"glusterfs":{"executor":"x"}}', "'x'"),
-        ('{"jwt":{"admin":{"key":"a"},"user":{"key":"b"}},"port":"p"}', "whole number"),
+        (f'{{{_KEYS},"port":"p"}}', "whole number"),
+        (f'{{{_KEYS},"port":"99999999"}}', "up to 65535"),
+        (f'{{{_KEYS},"glusterfs":[1]}}', "glusterfs is .* an object"),
+        ('{"jwt":"x"}', "jwt is 'x': write an object"),
+        (f'{{{_KEYS},"default_state":"bogus"}}', "use normal, read-only, local-client"),
+        (f'{{{_KEYS},"glusterfs":{{"loglevel":"x"}}}}', "loglevel is 'x'"),
+        (f'{{{_KEYS},"glusterfs":{{"zone_checking":"Strict"}}}}', "use none, strict"),
+        (
+            f'{{{_KEYS},"glusterfs":{{"operation_retry_limits":{{"volume_create":"x"}}}}}}',
+            "whole number",
+        ),
+        (
+            f'{{{_KEYS},"enable_tls":true,"cert_file":"/no/cert","key_file":"/no/key"}}',
+            "/no/cert cannot be read",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_say_why(tmp_path: Path, text: str, said: str) -> None:
@@ -125,3 +142,10 @@ def test_settings_that_cannot_be_used_say_why(tmp_path: Path, text: str, said: s
     path.write_text(text)
     with pytest.raises(settings.SettingsError, match=said):
         settings.load(path, {})
+
+
+def test_a_read_only_database_is_neither_changed_nor_worked_on(tmp_path: Path) -> None:
+    path = tmp_path / "heketi.json"
+    path.write_text(f'{{{_KEYS},"glusterfs":{{"db_read_only":true}}}}')
+    found = settings.load(path, {})
+    assert (found.default_state, found.resume, found.cleaner) == ("read-only", False, False)

@@ -29,10 +29,11 @@ _OFF = (
 
 
 def _options() -> list[str]:
-    options = ["user.heketi.dbstoragelevel 1"]
-    for name in _OFF:
-        options.append(f"performance.{name} {'on' if name == 'strict-o-direct' else 'off'}")
-    return options
+    """In Heketi's order, so that its client and this one ask for the same volume."""
+    options = [
+        f"performance.{name} {'on' if name == 'strict-o-direct' else 'off'}" for name in _OFF
+    ]
+    return [*options, "user.heketi.dbstoragelevel 1"]
 
 
 @click.command("setup-openshift-heketi-storage")

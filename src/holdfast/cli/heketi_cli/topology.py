@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
 import msgspec
@@ -16,6 +16,50 @@ import msgspec
 from holdfast.cli.heketi_cli import texts
 from holdfast.cli.heketi_cli.connection import Connection, Failure
 from holdfast.cli.heketi_cli.session import Session, runs
+
+
+class Hosts(msgspec.Struct):
+    """Where a node is; the first name counts."""
+
+    manage: Annotated[list[str], msgspec.Meta(min_length=1)]
+    storage: list[str] = []
+
+
+class Node(msgspec.Struct, omit_defaults=True):
+    """A node as it is sent."""
+
+    hostnames: Hosts
+    zone: int = 0
+    tags: dict[str, str] | None = None
+
+
+class Device(msgspec.Struct, omit_defaults=True):
+    """A device as it is sent."""
+
+    name: str
+    destroydata: bool = False
+    tags: dict[str, str] | None = None
+
+
+class NodeEntry(msgspec.Struct):
+    """A node and its devices; one without anything to say about it is its name only."""
+
+    node: Node
+    devices: list[str | Device] | None = None
+
+
+class ClusterEntry(msgspec.Struct):
+    """A cluster; what it may hold is true unless it is said."""
+
+    nodes: list[NodeEntry] | None = None
+    file: bool | None = None
+    block: bool | None = None
+
+
+class File(msgspec.Struct):
+    """A topology file. Keys that are not known are ignored, as Heketi's client does."""
+
+    clusters: list[ClusterEntry] | None = None
 
 
 @click.group("topology")
@@ -35,19 +79,18 @@ def load(session: Session, file: str) -> None:
     except OSError as error:
         raise Failure("Unable to open config file") from error
     try:
-        document = msgspec.json.decode(content, type=dict)
+        document = msgspec.json.decode(content, type=File)
     except msgspec.DecodeError as error:
-        raise Failure("Unable to parse config file") from error
-    for cluster in document.get("clusters") or []:
+        raise Failure(f"Unable to parse config file: {error}") from error
+    for cluster in document.clusters or ():
         _load_cluster(session.api, cluster)
 
 
-def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
+def _load_cluster(api: Connection, wanted: ClusterEntry) -> None:
     known = _known(api)
     current = made = ""
-    for each in wanted.get("nodes") or []:
-        node = each["node"]
-        host = node["hostnames"]["manage"][0]
+    for each in wanted.nodes or ():
+        host = each.node.hostnames.manage[0]
         found = known.get(host)
         if found is not None:
             current = found["cluster"]
@@ -57,12 +100,12 @@ def _load_cluster(api: Connection, wanted: dict[str, Any]) -> None:
                 current = made = _cluster(api, wanted)
             click.echo(f"\tCreating node {host} ... ", nl=False)
             try:
-                found = api.post("/nodes", {**node, "cluster": current})
+                found = api.post("/nodes", {**msgspec.to_builtins(each.node), "cluster": current})
             except Failure as error:
                 click.echo(f"Unable to create node: {error}")
                 continue
             click.echo(f"ID: {found['id']}")
-        _load_devices(api, found, each.get("devices") or [])
+        _load_devices(api, found, each.devices or [])
     if made and not api.get(f"/clusters/{made}")["nodes"]:
         # None of its nodes could be added: loading again must not leave one more of it.
         api.delete(f"/clusters/{made}")
@@ -76,9 +119,9 @@ def _known(api: Connection) -> dict[str, Any]:
     }
 
 
-def _cluster(api: Connection, wanted: dict[str, Any]) -> str:
+def _cluster(api: Connection, wanted: ClusterEntry) -> str:
     click.echo("Creating cluster ... ", nl=False)
-    flags = {"file": wanted.get("file", True), "block": wanted.get("block", True)}
+    flags = {"file": wanted.file is not False, "block": wanted.block is not False}
     made = api.post("/clusters", flags)
     click.echo(f"ID: {made['id']}")
     for kind in ("file", "block"):
@@ -87,18 +130,18 @@ def _cluster(api: Connection, wanted: dict[str, Any]) -> str:
     return str(made["id"])
 
 
-def _load_devices(api: Connection, node: dict[str, Any], wanted: list[Any]) -> None:
+def _load_devices(api: Connection, node: dict[str, Any], wanted: list[str | Device]) -> None:
     known = {
         name for device in node["devices"] for name in (device["name"], *device.get("paths", ()))
     }
     for each in wanted:
-        device = {"name": each} if isinstance(each, str) else dict(each)
-        if device["name"] in known:
-            click.echo(f"\t\tFound device {device['name']}")
+        device = Device(each) if isinstance(each, str) else each
+        if device.name in known:
+            click.echo(f"\t\tFound device {device.name}")
             continue
-        click.echo(f"\t\tAdding device {device['name']} ... ", nl=False)
+        click.echo(f"\t\tAdding device {device.name} ... ", nl=False)
         try:
-            api.post("/devices", {**device, "node": node["id"]})
+            api.post("/devices", {**msgspec.to_builtins(device), "node": node["id"]})
         except Failure as error:
             click.echo(f"Unable to add device: {error}")
         else:

@@ -70,7 +70,7 @@ def create(
 def _write(file: str, text: str) -> None:
     """Put a manifest into a file; the volume is there, so what could not be written is shown."""
     try:
-        Path(file).write_text(text)
+        Path(file).write_text(text.rstrip("\n"))
     except OSError as error:
         click.echo(text, nl=False)
         raise Failure(f"Unable to write to file {file}: {error.strerror}") from error

@@ -7,7 +7,8 @@ from typing import Any
 
 from holdfast.heketi import answers, bodies, checking, errors, importing, interchange, rebuilding
 from holdfast.heketi.answers import Answer, Asked
-from holdfast.heketi.service import ADMIN_STATES, LOG_LEVELS, Service
+from holdfast.heketi.service import Service
+from holdfast.heketi.settings import ADMIN_STATES, LOG_LEVELS
 
 _PYTHON_LEVELS = {"none": "CRITICAL", "critical": "CRITICAL"}
 

@@ -102,7 +102,8 @@ class Engine:
 
     async def run(self) -> None:
         """Resume what an earlier life left and run what comes, until cancelled."""
-        self._resume()
+        if self.settings.resume:
+            self._resume()
         async with asyncio.TaskGroup() as group:
             while True:
                 key = await self._ready.get()
