@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.heketi import entries, errors, importing, interchange
 from holdfast.heketi.entries import (
@@ -64,10 +65,11 @@ async def rebuild(service: Service, body: RebuildBody) -> dict[str, Any]:
         for each in body.nodes
     }
     volumes = await service.executor.list_volumes(body.nodes[0].manage)
-    devices, facts = await _disks(service, nodes)
+    devices, facts, free = await _disks(service, nodes)
     builder = _Builder(cluster, nodes, facts)
     for volume in volumes:
         builder.volume(volume)
+    devices = [replace(each, foreign=builder.foreign(each, free[each.id])) for each in devices]
     importing.check_empty(service.state)
     with service.state.transaction() as transaction:
         transaction.put(cluster, *nodes.values(), *devices, *builder.volumes, *builder.bricks)
@@ -83,15 +85,17 @@ async def rebuild(service: Service, body: RebuildBody) -> dict[str, Any]:
 
 async def _disks(
     service: Service, nodes: Mapping[str, Node]
-) -> tuple[list[Device], dict[tuple[str, str], BrickFacts]]:
-    """All devices with bricks of ours, and the bricks by storage address and path."""
+) -> tuple[list[Device], dict[tuple[str, str], BrickFacts], dict[str, int]]:
+    """Devices with bricks of ours, the bricks by storage address and path, what is free."""
     devices: list[Device] = []
+    free: dict[str, int] = {}
     facts: dict[tuple[str, str], BrickFacts] = {}
     for address, node in nodes.items():
         found = await service.executor.find_bricks(node.manage, None)
         for text in sorted({brick.disk for brick in found}):
             key, _, name = text.partition(" ")
             here = await service.executor.measure_disk(node.manage, Disk(key, name))
+            free[key] = here.free
             devices.append(
                 Device(
                     id=key,
@@ -105,7 +109,7 @@ async def _disks(
             )
         for brick in found:
             facts[address, brick.path] = brick
-    return devices, facts
+    return devices, facts, free
 
 
 class _Builder:
@@ -133,9 +137,11 @@ class _Builder:
             found.append((address, path, brick))
         key = there.options.get(ID_OPTION) or entries.new_id()
         kind = self._durability(there)
-        parts = kind.parts * (len(found) // max(1, there.set_size))
         data = [brick for address, _, brick in found if address not in there.arbiters]
-        size = max(brick.size for brick in data) * parts // GIB
+        # Sets that came with an expansion have bricks of another size.
+        sets = [found[at : at + there.set_size] for at in range(0, len(found), there.set_size)]
+        parts = sum(max(brick.size for _, _, brick in each) for each in sets) * kind.parts
+        size = max(1, round(parts / GIB))
         pools = [brick.pool_size / brick.size for brick in data]
         self.volumes.append(
             Volume(
@@ -144,6 +150,7 @@ class _Builder:
                 cluster=self._cluster.id,
                 size=size,
                 durability=kind,
+                gid=max(brick.gid for brick in data),
                 options=_options(there.options),
                 snapshot=max(pools) > 1.01,
                 factor=round(max(pools), 2),
@@ -153,6 +160,11 @@ class _Builder:
             self._brick(key, index, brick, path, address in there.arbiters)
             for index, (address, path, brick) in enumerate(found)
         ]
+
+    def foreign(self, device: Device, free: int) -> int:
+        """What of a device is taken by something that is in no volume: it stays taken."""
+        ours = sum(brick.space for brick in self.bricks if brick.device == device.id)
+        return max(0, device.total - free - ours) if free >= 0 else 0
 
     def _brick(self, volume: str, index: int, brick: BrickFacts, path: str, arbiter: bool) -> Brick:
         return Brick(

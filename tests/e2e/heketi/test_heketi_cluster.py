@@ -158,7 +158,7 @@ def test_volumes_of_all_kinds_grow_and_go(heketi: Heketi) -> None:
 def test_a_lost_database_is_rebuilt_from_the_cluster(heketi: Heketi, tmp_path: Path) -> None:
     heketi.load("sdb", "sdc")
     for body in (
-        {"size": 1, "name": "first", "durability": THREE},
+        {"size": 1, "name": "first", "durability": THREE, "gid": 2345},
         {
             "size": 2,
             "name": "second",
@@ -177,7 +177,8 @@ def test_a_lost_database_is_rebuilt_from_the_cluster(heketi: Heketi, tmp_path: P
     heketi.check_agreement()
     for key, old in before.items():
         new = heketi.get(f"/volumes/{key}")
-        assert (new["name"], new["size"]) == (old["name"], old["size"])
+        for what in ("name", "size", "gid"):
+            assert new.get(what) == old.get(what)
         assert new["durability"]["type"] == old["durability"]["type"]
         assert sorted(brick["id"] for brick in new["bricks"]) == sorted(
             brick["id"] for brick in old["bricks"]

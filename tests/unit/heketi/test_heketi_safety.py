@@ -12,8 +12,16 @@ import pytest
 import heketiservice
 from heketiservice import Running
 from holdfast.heketi import errors
+from holdfast.heketi.entries import GIB
 from holdfast.heketi.executors.mock import MockExecutor
-from holdfast.heketi.executors.protocol import BrickSpec, Disk, DiskFacts, VolumeFacts, VolumeSpec
+from holdfast.heketi.executors.protocol import (
+    BrickFacts,
+    BrickSpec,
+    Disk,
+    DiskFacts,
+    VolumeFacts,
+    VolumeSpec,
+)
 
 THREE = {"type": "replicate", "replicate": {"replica": 3}}
 
@@ -27,6 +35,8 @@ class _Pool(MockExecutor):
         self.bricks: set[str] = set()
         self.away: set[str] = set()
         self.busy: set[str] = set()
+        self.found: dict[str, list[BrickFacts]] = {}
+        self.free = 0
 
     def _reach(self, host: str) -> None:
         if host in self.away:
@@ -50,6 +60,15 @@ class _Pool(MockExecutor):
         if host in self.busy:
             raise errors.ExecutionFailed(host, "umount", "target is busy")
         self.bricks.discard(brick.id)
+
+    async def find_bricks(self, host: str, disk: Disk | None) -> list[BrickFacts]:
+        return self.found.get(host, [])
+
+    async def measure_disk(self, host: str, disk: Disk) -> DiskFacts:
+        return DiskFacts(100 * GIB, self.free * GIB, uuid=disk.id, paths=(disk.name,))
+
+    async def list_volumes(self, host: str) -> list[VolumeFacts]:
+        return list(self.volumes.values())
 
     async def describe_volume(self, host: str, name: str) -> VolumeFacts | None:
         return self.volumes.get(name)
@@ -211,3 +230,27 @@ async def test_a_pool_that_clones_share_is_taken_over_once(heketi: Running, tmp_
         assert (await other.ask("POST", "/db/import", dump)).json()["left_out"] == []
         assert await _used(other) == await _used(heketi)
         assert (await other.get("/db/check"))["totalinconsistencies"] == 0
+
+
+def _brick(number: int, size: int) -> BrickFacts:
+    key = f"{number:032x}"
+    path = f"/var/lib/heketi/mounts/vg_{'d' * 32}/brick_{key}/brick"
+    pool = size * GIB
+    return BrickFacts(key, f"{'d' * 32} /dev/sdb", path, pool, pool, 0, f"tp_{key}", key, gid=2345)
+
+
+async def test_a_rebuilt_database_knows_sizes_groups_and_what_is_taken(
+    heketi: Running, pool: _Pool
+) -> None:
+    # 3 GiB, grown by 1; beside it 10 GiB of the disk belong to nobody known.
+    bricks = [_brick(1, 3), _brick(2, 1)]
+    pool.found["node1"] = bricks
+    pool.free = 100 - 3 - 1 - 10
+    addresses = tuple(f"node1:{each.path}" for each in bricks)
+    pool.volumes["grown"] = VolumeFacts("grown", "x", True, "none", addresses, 1)
+    answer = await heketi.ask("POST", "/db/rebuild", {"nodes": [{"manage": "node1"}]})
+    assert answer.json()["volumes"] == 1
+    volume = await heketi.get("/volumes/" + (await heketi.get("/volumes"))["volumes"][0])
+    assert (volume["size"], volume["gid"]) == (4, 2345)
+    storage = (await heketi.get(f"/devices/{'d' * 32}"))["storage"]
+    assert storage == {"total": 100 * GIB, "free": 86 * GIB, "used": 14 * GIB}

@@ -7,11 +7,14 @@ away there is no such directory and no data goes to the root disk.
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.heketi.executors.protocol import BrickSpec, Transport
 
 MOUNTS = "/var/lib/heketi/mounts"
+_AT_ONCE = 500
 _ADD = 'grep -qsF " $2 " "$1" || printf "%s\\n" "$3" >> "$1"'
 
 
@@ -56,6 +59,19 @@ async def mount(
         await transport.run(host, ["chown", f":{brick.gid}", f"{where}/brick"])
         await transport.run(host, ["chmod", "2775", f"{where}/brick"])
     return f"{where}/brick"
+
+
+async def groups(transport: Transport, host: str, paths: Sequence[str]) -> dict[str, int]:
+    """The group of each brick's directory that was given one, as `mount` does."""
+    found = {}
+    for start in range(0, len(paths), _AT_ONCE):
+        argv = ["stat", "-c", "%g %a %n", *paths[start : start + _AT_ONCE]]
+        # A brick that is not mounted is not there: that is no failure.
+        for line in (await transport.run(host, argv, check=False)).stdout.splitlines():
+            gid, mode, path = line.split(" ", 2)
+            if int(mode, 8) & stat.S_ISGID:
+                found[path] = int(gid)
+    return found
 
 
 async def unmount(transport: Transport, host: str, settings: Mounting, brick: BrickSpec) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from holdfast.heketi.executors import mounts
 from holdfast.heketi.executors.gluster import Gluster
 from holdfast.heketi.executors.protocol import (
     BrickFacts,
@@ -62,7 +64,9 @@ class NodeExecutor:
 
     async def find_bricks(self, host: str, disk: Disk | None) -> list[BrickFacts]:
         """See the protocol."""
-        return await self._layout.find(host, disk)
+        found = await self._layout.find(host, disk)
+        gids = await mounts.groups(self._transport, host, [brick.path for brick in found])
+        return [replace(brick, gid=gids.get(brick.path, 0)) for brick in found]
 
     async def create_volume(self, host: str, volume: VolumeSpec) -> None:
         """See the protocol."""

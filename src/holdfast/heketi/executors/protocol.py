@@ -90,6 +90,8 @@ class BrickFacts:
     pool_metadata: int
     pool: str
     lv: str
+    # The group that its directory was given, 0 for none.
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
