@@ -37,6 +37,7 @@ class _Pool(MockExecutor):
         self.busy: set[str] = set()
         self.found: dict[str, list[BrickFacts]] = {}
         self.free = 0
+        self.snapshots: set[str] = set()
 
     def _reach(self, host: str) -> None:
         if host in self.away:
@@ -89,10 +90,17 @@ class _Pool(MockExecutor):
         self._put(name, there.type, bricks, there.set_size)
 
     async def clone_volume(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
+        self.snapshots.add(snapshot)
+        if clone.name == "broken":
+            raise errors.ExecutionFailed(host, "gluster snapshot clone", "no quorum")
         there = self.volumes[source]
         where = (each.partition(":")[0] for each in there.bricks)
         bricks = [f"{host}:/run/gluster/snaps/ab/brick{n}/brick" for n, host in enumerate(where, 1)]
         self._put(clone.name, there.type, tuple(bricks), there.set_size)
+        self.snapshots.discard(snapshot)
+
+    async def delete_snapshot(self, host: str, name: str) -> None:
+        self.snapshots.discard(name)
 
 
 @pytest.fixture
@@ -214,6 +222,28 @@ async def test_a_pool_counts_until_the_last_clone_in_it_is_gone(heketi: Running)
         assert await _used(heketi) == taken
         await heketi.done("DELETE", f"/volumes/{volume['id']}")
     assert await _used(heketi) == 0
+
+
+async def test_a_clone_never_takes_or_deletes_a_volume_that_has_its_name(
+    heketi: Running, pool: _Pool
+) -> None:
+    await heketi.cluster(3, 1)
+    source = await _made(heketi)
+    theirs = VolumeFacts("theirs", "x", True, "none", ("elsewhere:/data",), 1)
+    pool.volumes["theirs"] = theirs
+    path = f"/volumes/{source['id']}/clone"
+    text = await _refused(heketi, "POST", path, {"name": "theirs"})
+    assert text.startswith("GlusterFS already has a volume theirs")
+    assert pool.volumes["theirs"] is theirs
+    assert (await heketi.get("/volumes"))["volumes"] == [source["id"]]
+
+
+async def test_a_clone_that_fails_leaves_no_snapshot(heketi: Running, pool: _Pool) -> None:
+    await heketi.cluster(3, 1)
+    source = await _made(heketi)
+    text = await _refused(heketi, "POST", f"/volumes/{source['id']}/clone", {"name": "broken"})
+    assert "no quorum" in text
+    assert pool.snapshots == set()
 
 
 async def test_a_pool_that_clones_share_is_taken_over_once(heketi: Running, tmp_path: Path) -> None:

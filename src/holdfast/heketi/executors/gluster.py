@@ -162,7 +162,11 @@ class Gluster:
         for key, value in _options(clone):
             await self.ask(host, "volume", "set", clone.name, key, value)
         await self.start(host, clone.name)
-        await self.ask(host, "snapshot", "delete", snapshot, fine=(_GONE,))
+        await self.delete_snapshot(host, snapshot)
+
+    async def delete_snapshot(self, host: str, name: str) -> None:
+        """Delete a snapshot."""
+        await self.ask(host, "snapshot", "delete", name, fine=(_GONE,))
 
 
 def _kind(volume: VolumeSpec) -> list[str]:

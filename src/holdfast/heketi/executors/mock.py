@@ -87,5 +87,8 @@ class MockExecutor:
     async def clone_volume(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
         """Fine."""
 
+    async def delete_snapshot(self, host: str, name: str) -> None:
+        """Fine."""
+
     async def close(self) -> None:
         """Fine."""

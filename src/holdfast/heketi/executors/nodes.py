@@ -100,6 +100,10 @@ class NodeExecutor:
         """See the protocol."""
         await self._gluster.clone(host, source, snapshot, clone)
 
+    async def delete_snapshot(self, host: str, name: str) -> None:
+        """See the protocol."""
+        await self._gluster.delete_snapshot(host, name)
+
     async def close(self) -> None:
         """See the protocol."""
         await self._transport.close()

@@ -158,6 +158,9 @@ class Executor(Protocol):
     async def clone_volume(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
         """Snapshot a volume and make a volume of the snapshot; its bricks are described after."""
 
+    async def delete_snapshot(self, host: str, name: str) -> None:
+        """Delete a snapshot; one that is not there is fine."""
+
     async def close(self) -> None:
         """Let go of connections."""
 

@@ -57,16 +57,34 @@ class CloneVolume:
         """See `Work`."""
         source = self._state.get(Volume, ids(operation, CLONE_FROM)[0])
         clone = self._clone(operation)
+        await self._begin(operation, clone)
         spec = specs.volume_spec(self._state, clone, ())
         executor = self._engine.executor
         await self._engine.on_any(
             clone.cluster,
-            lambda host: executor.clone_volume(host, source.name, f"tmpsnap_{clone.id}", spec),
+            lambda host: executor.clone_volume(host, source.name, _snapshot(clone), spec),
         )
         there = await self._bricks.describe(clone)
         if there is None and executor.real:
             raise errors.Refused(f"GlusterFS does not show the clone {clone.name}")
         self._note_paths(operation, () if there is None else there.bricks)
+
+    async def _begin(self, operation: Operation, clone: Volume) -> None:
+        """Note that what has the clone's name from now on is ours; before, it is not.
+
+        A clone does not carry its own id from the start, so its name is all that tells it apart
+        from a volume that somebody made by hand - which must not be taken, nor deleted as undone.
+        """
+        if operation.request.get("begun"):
+            return
+        if await self._bricks.describe(clone) is not None:
+            raise errors.Refused(
+                f"GlusterFS already has a volume {clone.name}, which is not known here; "
+                "choose another name"
+            )
+        with self._state.transaction() as transaction:
+            now = self._state.get(Operation, operation.id)
+            transaction.put(replace(now, request={**now.request, "begun": True}))
 
     def _note_paths(self, operation: Operation, found: tuple[str, ...]) -> None:
         """Keep where the clone's bricks are: deleting it later needs that."""
@@ -94,12 +112,18 @@ class CloneVolume:
 
     async def undo(self, operation: Operation) -> bool:
         """See `Work`: GlusterFS removes what a half-made clone has when it deletes it."""
+        if not operation.request.get("begun"):
+            return True
         clone = self._clone(operation)
         executor = self._engine.executor
         if await self._bricks.describe(clone) is not None:
             await self._engine.on_any(
                 clone.cluster, lambda host: executor.delete_volume(host, clone.name)
             )
+        # A snapshot that stays would stand against deleting the source for ever.
+        await self._engine.on_any(
+            clone.cluster, lambda host: executor.delete_snapshot(host, _snapshot(clone))
+        )
         return True
 
     def forget(self, transaction: Transaction, operation: Operation) -> None:
@@ -110,3 +134,8 @@ class CloneVolume:
     def again(self, transaction: Transaction, operation: Operation) -> Operation | None:
         """See `Work`."""
         return None
+
+
+def _snapshot(clone: Volume) -> str:
+    """The snapshot that it is made from, and that goes when it is there."""
+    return f"tmpsnap_{clone.id}"
