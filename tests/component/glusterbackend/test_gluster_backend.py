@@ -13,6 +13,7 @@ import pytest
 import heketiservice
 from holdfast.backends import errors
 from holdfast.backends.gluster.backend import GlusterBackend
+from holdfast.backends.gluster.rest import Lost, Service
 from holdfast.backends.protocol import Cloner, Volume, VolumeRequest, VolumeSource
 
 from .conftest import Served, served
@@ -142,6 +143,34 @@ async def test_fifty_at_once_get_groups_of_their_own(
     rest = await backend.list_volumes(page.next_token)
     listed = [each.id for each in (*page.volumes, *rest.volumes)]
     assert listed == sorted(each.id for each in made)
+
+
+async def test_a_group_stays_promised_to_a_volume_that_may_still_come(
+    heketi: Served, backend: GlusterBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forgotten(*args: object) -> str:
+        raise Lost("the service has forgotten it", heketi.url)
+
+    first, second = (
+        _request(heketi, f"pvc-{number}", gidMin="3000", gidMax="3001") for number in (1, 2)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Service, "work", forgotten)
+        with pytest.raises(Lost):
+            await backend.create_volume(first)
+    groups = {(await backend.create_volume(each)).context["gid"] for each in (second, first)}
+    assert groups == {"3000", "3001"}
+    third = _request(heketi, "pvc-3", gidMin="3002", gidMax="3002")
+    with monkeypatch.context() as patch:
+        patch.setattr(Service, "work", forgotten)
+        with pytest.raises(Lost):
+            await backend.create_volume(third)
+    fourth = _request(heketi, "pvc-4", gidMin="3002", gidMax="3002")
+    with pytest.raises(errors.Exhausted):
+        await backend.create_volume(fourth)
+    # Looked for and not there: its claim is gone, and the group is free again.
+    assert await backend.find_volume(third) is None
+    assert (await backend.create_volume(fourth)).context["gid"] == "3002"
 
 
 async def test_the_next_cluster_is_taken_when_the_first_is_full(

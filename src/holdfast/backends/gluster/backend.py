@@ -103,6 +103,8 @@ class GlusterBackend:
                     link.service.url,
                     "it is looked for again when they are done",
                 )
+            if found is None:
+                self._index(link).promised.pop(name, None)
         return _volume(link.connection, found) if found is not None else None
 
     async def _is_making(self, link: Link) -> bool:
@@ -116,10 +118,15 @@ class GlusterBackend:
         if request.source is not None:
             return await self._cloned(link, name, request)
         index = self._index(link)
-        gid = choose_gid(name, wanted.gids, index.gids())
+        gid = index.promised.get(name, 0)
+        if gid not in wanted.gids:
+            gid = choose_gid(name, wanted.gids, index.gids())
         index.promised[name] = gid
         try:
             path = await self._placed(link, wanted, _body(name, gid, wanted, request.size))
+        except Lost:
+            # It may still come, with this group.
+            raise
         except errors.BackendError:
             index.promised.pop(name, None)
             raise
