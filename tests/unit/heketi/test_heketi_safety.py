@@ -284,3 +284,22 @@ async def test_a_rebuilt_database_knows_sizes_groups_and_what_is_taken(
     assert (volume["size"], volume["gid"]) == (4, 2345)
     storage = (await heketi.get(f"/devices/{'d' * 32}"))["storage"]
     assert storage == {"total": 100 * GIB, "free": 86 * GIB, "used": 14 * GIB}
+
+
+async def test_a_brick_whose_tags_no_other_disk_has_is_said_to_have_no_other_place(
+    heketi: Running,
+) -> None:
+    cluster = await heketi.cluster(3, 1)
+    for node in (await heketi.get(f"/clusters/{cluster}"))["nodes"]:
+        device = (await heketi.get(f"/nodes/{node}"))["devices"][0]["id"]
+        body = {"change_type": "set", "tags": {"disk": "ssd"}}
+        await heketi.ask("POST", f"/devices/{device}/tags", body)
+    options = ["user.heketi.device-tag-match disk=ssd"]
+    volume = await _made(heketi, glustervolumeoptions=options)
+    for brick in volume["bricks"]:
+        path = f"/devices/{brick['device']}"
+        body = {"change_type": "set", "tags": {}}
+        await heketi.ask("POST", f"{path}/tags", body)
+    await heketi.done("POST", f"{path}/state", {"state": "offline"})
+    text = await _refused(heketi, "POST", f"{path}/state", {"state": "failed"})
+    assert "No Replacement was found for resource requested to be removed (No space:" in text

@@ -138,8 +138,16 @@ class EvictBrick:
             if (node := self._state.node_of(each)) is not None
         ]
         size = specs.footprint_of(old)
+        nowhere = (
+            f"Unable to delete device [{device.id}] as no device was found to replace it: "
+            f"{errors.NO_REPLACEMENT}"
+        )
+        try:
+            usable = specs.candidates(self._state, cluster, volume, self._engine.down)
+        except errors.Refused as error:
+            raise errors.Refused(f"{nowhere} ({error.text})") from error
         found = placement.replacement(
-            specs.candidates(self._state, cluster, volume, self._engine.down),
+            usable,
             others,
             device,
             size,
@@ -148,10 +156,7 @@ class EvictBrick:
             seed=operation.id,
         )
         if found is None:
-            raise errors.Refused(
-                f"Unable to delete device [{device.id}] as no device was found to replace it: "
-                f"{errors.NO_REPLACEMENT}"
-            )
+            raise errors.Refused(nowhere)
         key = entries.new_id()
         new = Brick(
             id=key,
