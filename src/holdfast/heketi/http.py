@@ -7,6 +7,7 @@ token is 401, not 404. `/hello` and `/metrics` stand outside. Errors are a line 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _BODY_LIMIT = 64 * 1024 * 1024
+_SLASHES = re.compile("//+")
 _LOCAL = ("127.0.0.1", "::1")
 
 
@@ -50,11 +52,13 @@ class App:
         await _send(send, answer, scope["method"] == "HEAD")
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        method, path = scope["method"], scope["path"]
+        method = scope["method"]
+        # A server named with a slash at its end is asked for //volumes, and signs that.
+        path = _SLASHES.sub("/", scope["path"])
         if path == "/hello":
             return Answer(200, b"Hello from Heketi", "text/plain; charset=UTF-8")
         if path == "/metrics":
-            return Answer(200, metrics.text(self._service).encode(), answers.TEXT)
+            return Answer(200, metrics.text(self._service).encode(), metrics.CONTENT_TYPE)
         role = self._role(scope, method, path)
         self._check_mode(scope, method)
         found = self._route(method, path)
@@ -68,7 +72,7 @@ class App:
         if self._gate is None:
             return "admin"
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        role = self._gate.role(header, method, path)
+        role = self._gate.role(header, method, scope["path"])
         auth.check_role(role, method, path)
         return role
 

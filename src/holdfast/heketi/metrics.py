@@ -15,6 +15,7 @@ from holdfast.heketi.entries import (
 )
 from holdfast.heketi.service import Service
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _KIB = 1024
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import heketiservice
 from heketiservice import Running
+from holdfast.heketi import auth
 from holdfast.heketi.executors.mock import MockExecutor
 
 THREE = {"type": "replicate", "replicate": {"replica": 3}}
@@ -148,6 +149,18 @@ async def test_an_expansion_without_room_says_what_failed(heketi: Running) -> No
     answer = await heketi.ask("POST", f"/volumes/{volume['id']}/expand", {"expand_size": 1000})
     assert answer.status_code == 500
     assert answer.text.startswith("Failed to allocate volume expansion: No space: ")
+
+
+@pytest.mark.parametrize(("role", "status"), [("admin", 201), ("user", 401)])
+async def test_a_server_named_with_a_slash_at_its_end_is_understood(
+    heketi: Running, role: str, status: int
+) -> None:
+    key = heketiservice.ADMIN if role == "admin" else heketiservice.USER
+    token = auth.token(role, key, "POST", "//clusters")
+    answer = await heketi.client.post(
+        "http://heketi//clusters", content="{}", headers={"Authorization": f"bearer {token}"}
+    )
+    assert answer.status_code == status, answer.text
 
 
 class _Slow(MockExecutor):
