@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.heketi import errors
+from holdfast.heketi import errors, interchange
 from holdfast.heketi.entries import (
     NORMAL,
     BlockVolume,
@@ -57,6 +57,9 @@ def check_empty(state: State) -> None:
 class _Reader:
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
+        # Dumps of an old Heketi have no flags, which its own upgrade takes as all of them.
+        noted = (document.get("dbattributeentries") or {}).get(interchange.FLAGS) or {}
+        self._has_flags = noted.get("Value") == "yes"
         self.left_out: list[str] = []
 
     def _items(self, name: str) -> list[tuple[str, dict[str, Any]]]:
@@ -101,6 +104,8 @@ class _Reader:
 
     def _cluster(self, key: str, each: dict[str, Any]) -> Cluster:
         info = each["Info"]
+        if not self._has_flags:
+            return Cluster(id=key)
         return Cluster(id=key, file=bool(info.get("file")), block=bool(info.get("block")))
 
     def _node(self, key: str, each: dict[str, Any]) -> Node:

@@ -20,6 +20,10 @@ from holdfast.heketi.entries import (
 )
 from holdfast.heketi.state import State
 
+# What Heketi notes of its own format; without them it would "upgrade" what it reads: all clusters
+# that have no flag FLAGS may host everything.
+FLAGS = "DB_CLUSTER_HAS_FILE_BLOCK_FLAG"
+ATTRIBUTES = ("DB_BRICK_HAS_SUBTYPE_FIELD", FLAGS, "DB_HAS_PENDING_OPS_BUCKET")
 # Numbers of Heketi's own types of operations and changes.
 OPERATIONS = {
     "create-volume": 1,
@@ -55,7 +59,7 @@ def dump(state: State) -> dict[str, Any]:
             each.id: {"Info": documents.block_volume(each), "Pending": {"Id": ""}}
             for each in state.all(BlockVolume)
         },
-        "dbattributeentries": {},
+        "dbattributeentries": {key: {"Key": key, "Value": "yes"} for key in ATTRIBUTES},
         "pendingoperations": {each.id: _operation(each) for each in state.all(Operation)},
     }
 

@@ -262,6 +262,19 @@ async def test_a_pool_that_clones_share_is_taken_over_once(heketi: Running, tmp_
         assert (await other.get("/db/check"))["totalinconsistencies"] == 0
 
 
+async def test_clusters_of_an_old_dump_may_host_everything_as_its_upgrade_has_it(
+    heketi: Running, tmp_path: Path
+) -> None:
+    cluster = await heketi.cluster(1, 1, file=True, block=False)
+    dump = await heketi.get("/db/dump")
+    old = {**dump, "dbattributeentries": {}}
+    for name, content, block in (("new", dump, False), ("old", old, True)):
+        async with heketiservice.running(tmp_path / name) as other:
+            assert (await other.ask("POST", "/db/import", content)).status_code == 200
+            found = await other.get(f"/clusters/{cluster}")
+            assert (found["file"], found["block"]) == (True, block)
+
+
 def _brick(number: int, size: int) -> BrickFacts:
     key = f"{number:032x}"
     path = f"/var/lib/heketi/mounts/vg_{'d' * 32}/brick_{key}/brick"
