@@ -8,6 +8,7 @@ with `_`, its comments. A variable wins over the file. Our own additions are `ex
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -268,9 +269,14 @@ def _with_tls(settings: Settings, top: _Source) -> Settings:
     certificate, key = top.text("cert_file"), top.text("key_file")
     if not certificate or not key:
         raise SettingsError("enable_tls needs cert_file and key_file")
-    for file in (certificate, key):
-        if not os.access(file, os.R_OK):
-            raise SettingsError(f"{file} cannot be read; enable_tls needs it")
+    try:
+        # A key that asks for a password has none.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(
+            f"cert_file {certificate} and key_file {key} cannot be used: {why}"
+        ) from error
     return replace(settings, certificate=Path(certificate), key=Path(key))
 
 

@@ -221,3 +221,16 @@ def test_a_topology_that_is_none_is_refused_before_anything_is_made(
     assert main.main(words) == 255
     told = capsys.readouterr().err
     assert told.startswith("Error: Unable to parse config file: ") and said in told
+
+
+def test_certificates_are_read_and_told_when_they_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, _ = session.split(["-C", "a.pem", "volume", "list", "--tls-cert=b.pem,c.pem"])
+    assert flags == {"cert": "a.pem,b.pem,c.pem"}
+    none = tmp_path / "none.pem"
+    none.write_text("nothing of that kind")
+    for file, why in ((tmp_path / "no", "No such file"), (none, "failed to read cert file")):
+        assert main.main(["heketi-cli", "-C", str(file), "volume", "list"]) == 255
+        told = capsys.readouterr().err
+        assert told.startswith(f"Error: failed to read cert file {file}: ") and why in told

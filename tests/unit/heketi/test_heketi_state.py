@@ -133,7 +133,7 @@ _KEYS = '"jwt":{"admin":{"key":"a"},"user":{"key":"b"}}'
         ),
         (
             f'{{{_KEYS},"enable_tls":true,"cert_file":"/no/cert","key_file":"/no/key"}}',
-            "/no/cert cannot be read",
+            "cert_file /no/cert and key_file /no/key cannot be used: No such file",
         ),
     ],
 )

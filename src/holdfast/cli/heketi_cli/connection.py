@@ -6,8 +6,10 @@ A server's refusal is its text; `Failure` carries that text to the one place tha
 from __future__ import annotations
 
 import random
+import ssl
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
@@ -30,7 +32,14 @@ class Connection:
     """A service and who asks it."""
 
     def __init__(
-        self, url: str, user: str, secret: str, *, verify: bool | str = True, raw: bool = False
+        self,
+        url: str,
+        user: str,
+        secret: str,
+        *,
+        verify: bool = True,
+        trusted: Sequence[str] = (),
+        raw: bool = False,
     ) -> None:
         self._user = user
         self._secret = secret
@@ -38,7 +47,10 @@ class Connection:
         self.raw = raw
         try:
             self._client = httpx2.Client(
-                base_url=url, verify=verify, timeout=120.0, trust_env=False
+                base_url=url,
+                verify=_trusting(trusted) if verify and trusted else verify,
+                timeout=120.0,
+                trust_env=False,
             )
         except (httpx2.InvalidURL, ValueError) as error:
             raise Failure(f"{url}: {error}") from error
@@ -128,6 +140,18 @@ class Connection:
             return msgspec.json.decode(content)
         except msgspec.DecodeError as error:
             raise Failure(f"the server answered something that is not JSON: {error}") from error
+
+
+def _trusting(files: Sequence[str]) -> ssl.SSLContext:
+    """Only what these certificates vouch for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for file in files:
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Failure(f"failed to read cert file {file}: {why}") from error
+    return context
 
 
 def _live() -> bool:

@@ -46,12 +46,13 @@ class Session:
         """The connection, made when it is first needed."""
         if self._connection is None:
             env, flags = os.environ, self._flags
-            verify: bool | str = flags.get("insecure", "false") != "true"
+            verify = flags.get("insecure", "false") != "true"
             self._connection = Connection(
                 flags.get("server") or env.get("HEKETI_CLI_SERVER") or "http://localhost:8080",
                 flags.get("user") or env.get("HEKETI_CLI_USER", ""),
                 flags.get("secret") or env.get("HEKETI_CLI_KEY", ""),
-                verify=flags.get("cert", True) if verify else False,
+                verify=verify,
+                trusted=words(flags.get("cert", "")),
                 raw=self.json,
             )
         return self._connection
@@ -126,7 +127,10 @@ def split(args: list[str]) -> tuple[dict[str, str], list[str]]:
         elif name in _PLAIN:
             flags[_PLAIN[name]] = value if equals else "true"
         elif name in _VALUED and (equals or waiting):
-            flags[_VALUED[name]] = value if equals else waiting.pop(0)
+            given = value if equals else waiting.pop(0)
+            before = flags.get("cert") if _VALUED[name] == "cert" else None
+            # Certificates may be given more than once, and more than one at once.
+            flags[_VALUED[name]] = f"{before},{given}" if before else given
         else:
             rest.append(word)
     return flags, rest
