@@ -15,6 +15,7 @@ any number of arbiters.
 from __future__ import annotations
 
 import bisect
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -70,10 +71,11 @@ Sets = list[list[Placed]]
 def plan(candidates: Sequence[Candidate], request: Request) -> Sets:
     """Place all bricks; raises `NoSpace` with the rule that cannot be kept."""
     tried: tuple[int, Kinds] | None = None
+    extent = common_extent(candidates)
     for sets, size in sizes.layouts(
         request.size * GIB, request.durability, request.limits, request.present
     ):
-        kinds = _kinds(request, size)
+        kinds = _kinds(request, size, extent)
         found = Search(candidates, request, kinds).place(sets)
         if found is not None:
             return found
@@ -105,12 +107,17 @@ class Kinds:
     arbiter: Footprint | None = None
 
 
-def _kinds(request: Request, size: int) -> Kinds:
-    data = sizes.footprint(size, request.factor)
+def common_extent(candidates: Iterable[Candidate]) -> int:
+    """What pools are multiples of: LVM rounds up to a device's extent, unasked and uncounted."""
+    return math.lcm(*(each.device.extent for each in candidates)) or sizes.EXTENT
+
+
+def _kinds(request: Request, size: int, extent: int) -> Kinds:
+    data = sizes.footprint(size, request.factor, extent)
     if not request.arbiter:
         return Kinds(data)
     names = sizes.arbiter_size(size, request.average_file, request.arbiter_least)
-    return Kinds(data, sizes.footprint(names, request.factor))
+    return Kinds(data, sizes.footprint(names, request.factor, extent))
 
 
 class _Slot:

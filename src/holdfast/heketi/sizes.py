@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from holdfast.heketi.entries import GIB, Durability
 
+EXTENT = 4096
 _METADATA_CAP = 16 * GIB
 # What XFS could be small as once; newer mkfs.xfs wants 300 MiB, see the settings.
 ARBITER_LEAST = 16 * 1024
@@ -47,11 +48,16 @@ def _up(amount: int, step: int) -> int:
     return -(-amount // step) * step
 
 
-def footprint(size: int, factor: float, extent: int = 4096) -> Footprint:
+def footprint(size: int, factor: float, extent: int = EXTENT) -> Footprint:
     """What a brick of a size takes where extents are that large."""
     pool = _up(int(size * factor), extent)
     metadata = _up(min(_METADATA_CAP, pool * 5 // 1000), extent)
     return Footprint(size, pool, metadata)
+
+
+def rounded(taken: Footprint, extent: int) -> Footprint:
+    """The same brick where extents are that large."""
+    return Footprint(taken.size, _up(taken.pool, extent), _up(taken.metadata, extent))
 
 
 def arbiter_size(size: int, average_file: int, least: int = ARBITER_LEAST) -> int:

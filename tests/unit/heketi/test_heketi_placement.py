@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -259,3 +260,16 @@ def test_too_many_bricks_are_named() -> None:
     request = Request(size=1, durability=THREE, present=30)
     with pytest.raises(errors.NoSpace, match="has 30 of at most 32"):
         placement.plan(_candidates([(1, 1, GIB)]), request)
+
+
+def test_pools_are_whole_extents_of_the_disks_they_may_lie_on() -> None:
+    candidates = [
+        replace(each, device=msgspec.structs.replace(each.device, extent=extent))
+        for each, extent in zip(
+            _candidates([(n, n, 99 * GIB) for n in range(3)]), (4096, 32768, 8192), strict=True
+        )
+    ]
+    found = placement.plan(candidates, Request(1, THREE, factor=1.01, seed="s"))
+    for placed in found[0]:
+        assert placed.footprint.pool % 32768 == placed.footprint.metadata % 32768 == 0
+        assert placed.footprint.pool >= 1.01 * GIB

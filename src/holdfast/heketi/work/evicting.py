@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from holdfast.heketi import entries, errors, placement
+from holdfast.heketi import entries, errors, placement, sizes
 from holdfast.heketi.entries import Brick, Change, Cluster, Device, Node, Operation, Volume
 from holdfast.heketi.executors.protocol import VolumeFacts
 from holdfast.heketi.state import Transaction
@@ -137,7 +137,6 @@ class EvictBrick:
             if each.id != old.id
             if (node := self._state.node_of(each)) is not None
         ]
-        size = specs.footprint_of(old)
         nowhere = (
             f"Unable to delete device [{device.id}] as no device was found to replace it: "
             f"{errors.NO_REPLACEMENT}"
@@ -146,6 +145,7 @@ class EvictBrick:
             usable = specs.candidates(self._state, cluster, volume, self._engine.down)
         except errors.Refused as error:
             raise errors.Refused(f"{nowhere} ({error.text})") from error
+        size = sizes.rounded(specs.footprint_of(old), placement.common_extent(usable))
         found = placement.replacement(
             usable,
             others,
