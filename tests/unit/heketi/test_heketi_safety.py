@@ -19,6 +19,7 @@ from holdfast.heketi.executors.protocol import (
     BrickSpec,
     Disk,
     DiskFacts,
+    Heal,
     VolumeFacts,
     VolumeSpec,
 )
@@ -172,6 +173,43 @@ async def _clean(heketi: Running) -> None:
             break
         await asyncio.sleep(0.001)
     assert counts["total"] == 0
+
+
+class _Healing(_Pool):
+    """Says, as glusterd does, that the other bricks have all to give to one that is fresh."""
+
+    real = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fresh: set[str] = set()
+
+    async def replace_brick(self, host: str, name: str, old: str, new: str) -> None:
+        await asyncio.sleep(0.01)
+        await super().replace_brick(host, name, old, new)
+        self.fresh.add(new)
+
+    async def heals(self, host: str, name: str) -> dict[str, Heal]:
+        await asyncio.sleep(0)
+        bricks = self.volumes[name].bricks
+        left = 7 if self.fresh & set(bricks) else 0
+        return {each: Heal(0 if each in self.fresh else left) for each in bricks}
+
+
+async def test_all_copies_are_never_given_up_at_once(tmp_path: Path) -> None:
+    pool = _Healing()
+    async with heketiservice.running(tmp_path, pool) as heketi:
+        await heketi.cluster(5, 1)
+        volume = await _made(heketi, name="v")
+        before = set(pool.volumes["v"].bricks)
+        asked = [
+            await heketi.ask("POST", f"/bricks/to-evict/{brick['id']}", {})
+            for brick in volume["bricks"]
+        ]
+        ended = [await heketi.result(answer) for answer in asked]
+        assert [each.status_code for each in ended] == [204, 500, 500]
+        assert "source brick for data to be healed" in ended[1].text
+        assert len(before & set(pool.volumes["v"].bricks)) == 2
 
 
 async def test_a_brick_is_not_stuck_when_the_removal_of_its_device_broke_off(

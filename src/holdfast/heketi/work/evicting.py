@@ -18,6 +18,7 @@ from holdfast.heketi.state import Transaction
 from holdfast.heketi.work import specs
 from holdfast.heketi.work.engine import Engine
 from holdfast.heketi.work.volumes import ADD_BRICK, DELETE_BRICK, Bricks, ids
+from holdfast.kit.locks import KeyedLocks
 
 REMOVE_DEVICE, REMOVE_NODE = "Remove device", "Remove node"
 
@@ -29,6 +30,7 @@ class EvictBrick:
         self._engine = engine
         self._state = engine.state
         self._bricks = bricks
+        self._locks = KeyedLocks()
 
     def build(
         self, transaction: Transaction, operation: Operation, brick: Brick, heal_check: bool
@@ -44,17 +46,22 @@ class EvictBrick:
         """See `Work`."""
         old = self._state.get(Brick, ids(operation, DELETE_BRICK)[0])
         volume = self._state.get(Volume, old.volume)
-        operation = self._state.find(Operation, operation.id) or operation
-        if not ids(operation, ADD_BRICK):
-            members = await self._set_of(volume, old)
-            await self._check(volume, old, members, bool(operation.request.get("heal", True)))
-            self._choose(operation, volume, old, members)
-            operation = self._state.get(Operation, operation.id)
-        new = self._state.get(Brick, ids(operation, ADD_BRICK)[0])
+        # One brick of a volume at a time: what is seen of its peers must hold until it is replaced,
+        # or two copies would be given up, each because of the other.
+        async with self._locks.hold(volume.id):
+            await self._move(self._state.get(Operation, operation.id), volume, old)
+            await self._drop(volume, old)
+
+    async def _move(self, operation: Operation, volume: Volume, old: Brick) -> None:
         there = await self._bricks.describe(volume)
         addresses = () if there is None else there.bricks
-        if specs.address(self._state, new) not in addresses:
-            if operation.status == "stale":
+        new = next(iter(self._bricks.bricks(operation, ADD_BRICK)), None)
+        if new is None or specs.address(self._state, new) not in addresses:
+            members = await self._set_of(volume, old)
+            await self._check(volume, old, members, bool(operation.request.get("heal", True)))
+            if new is None:
+                new = self._choose(operation, volume, old, members)
+            elif operation.status == "stale":
                 await self._bricks.destroy(volume, [new])
             await self._bricks.make(volume, [new])
         executor = self._engine.executor
@@ -63,7 +70,6 @@ class EvictBrick:
             volume.cluster,
             lambda host: executor.replace_brick(host, volume.name, before, after),
         )
-        await self._drop(volume, old)
 
     async def _drop(self, volume: Volume, old: Brick) -> None:
         """Destroy what was replaced; a node that is gone for good takes its brick along."""
@@ -74,7 +80,7 @@ class EvictBrick:
 
     async def _set_of(self, volume: Volume, brick: Brick) -> list[Brick]:
         """The bricks of its set, in GlusterFS's own order where there is one."""
-        bricks = self._state.bricks_of(volume)
+        bricks = [each for each in self._state.bricks_of(volume) if not each.pending]
         there = await self._bricks.describe(volume)
         size = volume.durability.bricks
         order = bricks
@@ -127,7 +133,7 @@ class EvictBrick:
 
     def _choose(
         self, operation: Operation, volume: Volume, old: Brick, members: Sequence[Brick]
-    ) -> None:
+    ) -> Brick:
         """Put the new brick beside the old one, in one transaction with the operation."""
         cluster = self._state.get(Cluster, volume.cluster)
         device = self._state.get(Device, old.device)
@@ -173,6 +179,7 @@ class EvictBrick:
         changes = [*operation.changes, Change(ADD_BRICK, key)]
         with self._state.transaction() as transaction:
             transaction.put(new, replace(operation, changes=changes))
+        return new
 
     def finish(self, transaction: Transaction, operation: Operation) -> str:
         """See `Work`."""
