@@ -13,6 +13,7 @@ import heketiservice
 from heketiservice import Running
 from holdfast.heketi import auth
 from holdfast.heketi.executors.mock import MockExecutor
+from holdfast.heketi.executors.protocol import VolumeSpec
 
 THREE = {"type": "replicate", "replicate": {"replica": 3}}
 CLUSTER = "0" * 32
@@ -180,6 +181,12 @@ class _Slow(MockExecutor):
     async def release_disk(self, host: str, disk: object) -> None:
         await self.go.wait()
 
+    async def replace_brick(self, host: str, name: str, old: str, new: str) -> None:
+        await self.go.wait()
+
+    async def clone_volume(self, host: str, source: str, snapshot: str, clone: VolumeSpec) -> None:
+        await self.go.wait()
+
 
 async def test_nothing_is_added_to_what_is_being_deleted(tmp_path: Path) -> None:
     executor = _Slow()
@@ -206,6 +213,31 @@ async def test_nothing_is_added_to_what_is_being_deleted(tmp_path: Path) -> None
 
 async def _forget(heketi: Running, node: str) -> None:
     await heketi.done("DELETE", f"/nodes/{node}")
+
+
+async def test_a_volume_is_not_copied_while_its_bricks_move_nor_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    executor = _Slow()
+    async with heketiservice.running(tmp_path, executor) as heketi:
+        await heketi.cluster(4, 1)
+        volume = await heketi.done("POST", "/volumes", {"size": 1, "durability": THREE})
+        brick, clone = volume["bricks"][0], f"/volumes/{volume['id']}/clone"
+        executor.go.clear()
+        moving = await heketi.ask("POST", f"/bricks/to-evict/{brick['id']}", {})
+        assert (await heketi.ask("POST", clone, {})).status_code == 409
+        executor.go.set()
+        assert (await heketi.result(moving)).status_code == 204
+        device = (await heketi.get(f"/volumes/{volume['id']}"))["bricks"][0]["device"]
+        await heketi.done("POST", f"/devices/{device}/state", {"state": "offline"})
+        executor.go.clear()
+        copying = await heketi.ask("POST", clone, {})
+        assert copying.status_code == 202
+        leaving = await heketi.ask("POST", f"/devices/{device}/state", {"state": "failed"})
+        refused = await heketi.result(leaving)
+        assert refused.text == "The target exists, contains other items, or is in use.\n"
+        executor.go.set()
+        assert (await heketi.result(copying)).status_code == 303
 
 
 async def test_a_disk_that_is_being_deleted_cannot_be_put_to_use(tmp_path: Path) -> None:

@@ -268,6 +268,7 @@ async def clone(service: Service, asked: Asked, key: str) -> Answer:
     if body.name and service.state.volume_named(volume.cluster, body.name) is not None:
         raise errors.Refused(f"Failed clone volume {key}: Name {body.name} already in use")
     service.check_free(key)
+    _check_bricks(service, volume)
     ticket = service.engine.start(
         "clone-volume",
         asked.role,

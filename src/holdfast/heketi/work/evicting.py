@@ -248,8 +248,8 @@ class Remove:
                     transaction.put(replace(now, state="failed"))
 
     def _child(self, operation: Operation, brick: Brick) -> Operation:
-        busy = self._state.operation_on(brick.id)
-        if brick.pending or busy is not None:
+        busy = any(self._state.operation_on(key) for key in (brick.id, brick.volume))
+        if brick.pending or busy:
             raise errors.Conflict()
         child = Operation(
             id=entries.new_id(), type="evict-brick", started=operation.started, parent=operation.id
