@@ -132,6 +132,31 @@ def test_a_device_is_evacuated_while_the_volume_keeps_its_files(
         heketi.cluster.unmount(where)
 
 
+def test_both_copies_asked_to_move_at_once_leave_every_file_whole(
+    heketi: Heketi, tmp_path: Path
+) -> None:
+    heketi.load("sdb", "sdc")
+    two = {"type": "replicate", "replicate": {"replica": 2}}
+    volume = heketi.done("POST", "/volumes", {"size": 1, "name": "pair", "durability": two})
+    where = tmp_path / "mount"
+    heketi.cluster.mount("pair", where)
+    try:
+        for number in range(200):
+            (where / f"file{number}").write_text(f"{number} " * 20000)
+        asked = [
+            heketi.ask("POST", f"/bricks/to-evict/{brick['id']}", {}) for brick in volume["bricks"]
+        ]
+        ended = [heketi.wait(answer.headers["location"]) for answer in asked]
+        # The second may go as well, once the first has everything; before that it is refused.
+        assert ended[0].status_code == 204, ended[0].text
+        assert ended[1].status_code == 204 or "data to be healed" in ended[1].text
+        for number in range(200):
+            assert (where / f"file{number}").read_text() == f"{number} " * 20000
+        heketi.check_agreement()
+    finally:
+        heketi.cluster.unmount(where)
+
+
 def test_volumes_of_all_kinds_grow_and_go(heketi: Heketi) -> None:
     heketi.load("sdb", "sdc")
     kinds: tuple[dict[str, Any], ...] = (
