@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import machine
+from holdfast.backends.vsphere import documents
 from machine import Machine, eventually
 from servers.vsphere.guest import Guest
 from servers.vsphere.vcenter import USER, VCenter
@@ -217,9 +218,21 @@ def files(found: Machine, vcenter: VCenter, directory: Path) -> None:
     said = prepare(found, "packer", str(path), code=1)
     assert 'vcenter_datastore: "LocalDS_7" does not exist; did you mean "LocalDS_' in said
     assert vcenter.password not in said
+    own = directory / "made.auto.pkrvars.hcl"
+    where = ("--cluster", "DC0_C0", "--network", "VM Network", "--datastore", "LocalDS_0")
+    said = prepare(found, "packer", "--write", *where, "--pool", "builds", str(own), code=1)
+    assert 'vcenter_resource_pool: "builds"' in said and not own.exists()
+    prepare(found, "packer", "--write", *where, "--folder", "/DC0/vm", str(own))
+    assert own.stat().st_mode & 0o777 == 0o600
+    made = documents.read_packer(own.read_text(), "own")
+    assert made == {**values, "vcenter_server": vcenter.address}
+    assert "is there" in prepare(found, "packer", str(own))
+    prepare(found, "packer", "--write", *where, "--folder", "/DC0/vm", str(own), code=1)
     five = ("--router", "192.0.2.1", "--router", "192.0.2.2", "--router-asn", "65000")
-    made = prepare(found, "metallb", *five, "--asn", "65001", "--range", "198.51.100.0/28")
-    kinds = [each["kind"] for each in yaml.safe_load_all(made)]
+    rest = (*five, "--asn", "65001", "--range", "198.51.100.0/28")
+    assert prepare(found, "metallb", *rest, "--network", "VM Netz", code=1) == ""
+    printed = prepare(found, "metallb", *rest, "--network", "VM Network")
+    kinds = [each["kind"] for each in yaml.safe_load_all(printed)]
     assert kinds == ["BGPPeer", "BGPPeer", "IPAddressPool", "BGPAdvertisement"]
 
 

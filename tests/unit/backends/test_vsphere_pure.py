@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.backends import errors
+from holdfast.backends.secretrefs import SecretRef
 from holdfast.backends.vsphere import (
     cloudconf,
     configuration,
@@ -99,8 +100,9 @@ def test_a_secret_that_a_file_names_is_asked_to_be_mounted_where_no_api_is_known
 def test_what_is_written_is_read_back() -> None:
     found = parse(IN_TREE)
     again = parse(documents.vsphere_conf(found, secrets=True))
-    assert again.home == found.home
-    assert again.home.credentials() == found.home.credentials()
+    assert again.centers == found.centers
+    for one, other in zip(again.centers, found.centers, strict=True):
+        assert one.credentials() == other.credentials()
     assert (again.folder, again.controller, again.tags) == (
         found.folder,
         found.controller,
@@ -108,6 +110,49 @@ def test_what_is_written_is_read_back() -> None:
     )
     hidden = documents.vsphere_conf(found, secrets=False)
     assert "k8S" not in hidden and documents.HIDDEN in hidden
+
+
+def test_each_vcenter_keeps_its_own_way_in_when_a_file_is_written() -> None:
+    pinned = Center(
+        "a", thumbprint="AA:BB", datacenters=("X",), credentials=lambda: Credentials("a", "1")
+    )
+    by_secret = Center("b", 8443, ("X", "Y"), ca_file="/ca", secret=SecretRef("kube-system", "vcc"))
+    workspace = configuration.Workspace("m", (pinned, by_secret), "X", cluster_id="c1")
+    again = parse(documents.vsphere_conf(workspace, secrets=True))
+    assert again.centers == workspace.centers and again.cluster_id == "c1"
+    assert again.home.credentials() == Credentials("a", "1")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"a;b#c"', "a;b#c"),
+        ('a"b;c"d', "ab;cd"),
+        ('"a\\\\b\\"c"', 'a\\b"c'),
+        ("VSPHERE.LOCAL\\k8s ; who", "VSPHERE.LOCAL\\k8s"),
+        ('"tab\\tend"', "tab\tend"),
+        ("'single'", "'single'"),
+        ("two  words", "two  words"),
+        ("pass=word", "pass=word"),
+        ('""', ""),
+    ],
+)
+def test_values_are_read_as_git_reads_them(written: str, meant: str) -> None:
+    found = parse(f'[VirtualCenter "vc"]\r\nuser = u\r\n[Workspace]\nfolder = {written}\r\n')
+    assert found.folder == meant
+
+
+def test_a_file_of_another_systems_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "vsphere.conf"
+    path.write_bytes(b'\xef\xbb\xbf[VirtualCenter "vc"]\r\nuser = u\r\npassword = "p"\r\n')
+    assert cloudconf.load(path, "main", Tags()).home.credentials() == Credentials("u", "p")
+
+
+def test_a_line_that_is_wrong_is_named_without_its_password() -> None:
+    for line in ('password "Geheim1"', 'password = "Geheim1'):
+        with pytest.raises(errors.Invalid, match=r"vsphere\.conf:2") as caught:
+            parse(f'[VirtualCenter "vc"]\n{line}\n')
+        assert "Geheim" not in str(caught.value)
 
 
 def test_the_csi_drivers_and_the_external_providers_files_are_read() -> None:
@@ -156,6 +201,8 @@ def test_a_changed_file_gives_the_new_password(tmp_path: Path) -> None:
 
 
 def test_an_instance_is_checked_key_by_key() -> None:
+    with pytest.raises(errors.Invalid, match=r'"\*-slow" in "exclude" is no regular expression'):
+        configuration.read({"a": {"server": "x", "exclude": ["*-slow"]}})
     with pytest.raises(errors.Invalid, match="did you mean datacenter"):
         configuration.read({"a": {"server": "x", "datacentre": "y"}})
     with pytest.raises(errors.Invalid, match="whole number"):
@@ -237,6 +284,8 @@ def test_any_datastore_gets_a_name_the_api_takes(parts: list[str]) -> None:
         VmdkId("ds", "kubevols/x.vmdk"),
         VmdkId("ds", "kubevols/x y.vmdk", "Cluster"),
         VmdkId("ds", "kubevols/x.vmdk", "", "vc:8443", "folder/DC"),
+        VmdkId("ds", "kubevols/x.vmdk", "Cluster", "[2001:db8::1]:8443", "folder/DC [1]"),
+        VmdkId("ds (1)", "a/[b] x.vmdk"),
         DiskId("aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
         DiskId("aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "datastore-12"),
         DiskId("aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "datastore-12", "vc:8443"),
@@ -314,6 +363,14 @@ def test_metallb_is_asked_for_five_values_and_checks_them() -> None:
     ):
         with pytest.raises(errors.Invalid):
             documents.metallb(*arguments, "front")
+    peer, _, announced = documents.metallb(
+        *(["10.0.0.1"], 65000, 65001, ["192.0.2.0/28"], "front"),
+        network="bgp",
+        frontend="node-role/frontend",
+    )
+    assert peer["metadata"]["annotations"] == {"holdfast.dev/network": "bgp"}
+    chosen = [{"matchLabels": {"node-role/frontend": ""}}]
+    assert peer["spec"]["nodeSelectors"] == announced["spec"]["nodeSelectors"] == chosen
 
 
 # The documents' passwords, and letters that mean something to HCL, INI and YAML.

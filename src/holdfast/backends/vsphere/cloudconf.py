@@ -29,6 +29,7 @@ from holdfast.kit import suggest
 _SECTION = re.compile(r'\[\s*([A-Za-z]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]$')
 # Where a Secret is whose namespace the file does not say.
 NAMESPACE = "kube-system"
+_ESCAPES = {"n": "\n", "t": "\t", "b": "\b", '"': '"', "\\": "\\"}
 Sections = dict[tuple[str, str], dict[str, str]]
 
 _LOGIN = "user password server port insecure-flag ca-file thumbprint datacenters"
@@ -133,8 +134,10 @@ def sections(text: str, place: str) -> Sections:
         else:
             key, equals, value = line.partition("=")
             if not equals:
-                raise errors.Invalid(f"no key = value: {key[:40]}", where, f"in {section}")
-            current[key.strip().lower()] = configuration.unquoted(value.strip())
+                # Behind the first word there may be a password.
+                word = line.split()[0][:40]
+                raise errors.Invalid(f"no key = value: {word}", where, f"in {section}")
+            current[key.strip().lower()] = _value(value.strip(), where)
     for (section, _), content in found.items():
         for key in content:
             _check_key(section, key, place)
@@ -159,6 +162,27 @@ def _check_key(section: str, key: str, place: str) -> None:
         raise errors.Invalid(f'unknown key "{key}" in [{section}]', place, suggest.hint(key, known))
 
 
+def _value(text: str, where: str) -> str:
+    """Return what git reads: quotes may stand around any part, and escapes in all of them."""
+    found: list[str] = []
+    quoted = escaped = False
+    for character in text:
+        if escaped:
+            # A backslash that means nothing to git is kept: DOMAIN\user.
+            found.append(_ESCAPES.get(character, f"\\{character}"))
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        else:
+            found.append(character)
+    if quoted:
+        remedy = 'end it with ", and write \\" for one in it'
+        raise errors.Invalid("a quoted value does not end", where, remedy)
+    return "".join(found) + ("\\" if escaped else "")
+
+
 def _meaningful(line: str) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith(("#", ";", "---"))
 
@@ -168,7 +192,7 @@ def _uncommented(line: str) -> str:
     for at, character in enumerate(line):
         if escaped:
             escaped = False
-        elif character == "\\" and quoted:
+        elif character == "\\":
             escaped = True
         elif character == '"':
             quoted = not quoted
@@ -337,7 +361,8 @@ def _plain(value: Any) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Editors of other systems begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise errors.Invalid("is no UTF-8 text", str(path), "") from error
     except OSError as error:

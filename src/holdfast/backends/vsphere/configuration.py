@@ -213,7 +213,14 @@ def _inline(name: str, settings: Mapping[str, object], place: str) -> Workspace:
 
 
 def tags_of(settings: Mapping[str, object], place: str) -> Tags:
-    """Return what an instance says about tags and classes."""
+    """Return what an instance says about tags and classes; raises errors.Invalid."""
+    for pattern in _names(settings.get("exclude")):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise errors.Invalid(
+                f'"{pattern}" in "exclude" is no regular expression ({error})', place, ""
+            ) from error
     return Tags(
         region_category=str(settings.get("region_category") or ""),
         zone_category=str(settings.get("zone_category") or ""),

@@ -13,13 +13,14 @@ from typing import Any
 
 from holdfast.backends import errors
 from holdfast.backends.vsphere import legacy
-from holdfast.backends.vsphere.configuration import Credentials, Workspace
+from holdfast.backends.vsphere.configuration import Center, Credentials, Workspace
 from holdfast.backends.vsphere.gateway import Link
 from holdfast.backends.vsphere.sdk import vim
 from holdfast.backends.vsphere.session import Session
 from holdfast.kit import suggest
 
 HIDDEN = "********"
+NETWORK = "holdfast.dev/network"
 PACKER = (
     "vcenter_server",
     "vcenter_username",
@@ -44,20 +45,15 @@ _LARGEST_ASN = 4_294_967_294
 def vsphere_conf(workspace: Workspace, *, secrets: bool) -> str:
     """Return a workspace as the in-tree provider's vsphere.conf."""
     home = workspace.home
-    shown = home.credentials() if secrets else None
-    user = home.credentials().user
-    lines = [
-        "[Global]",
-        f"user = {_quoted(user)}",
-        f"password = {_quoted(shown.password if shown else HIDDEN)}",
-        f"port = {_quoted(str(home.port))}",
-        f'insecure-flag = "{1 if home.insecure else 0}"',
-        f"datacenters = {_quoted(','.join(home.datacenters) or workspace.datacenter)}",
-    ]
-    lines += [f"ca-file = {_quoted(home.ca_file)}"] if home.ca_file else []
-    lines += [f"thumbprint = {_quoted(home.thumbprint)}"] if home.thumbprint else []
-    for center in workspace.centers:
+    every = [_settings(each, workspace, secrets=secrets) for each in workspace.centers]
+    # What a vCenter does not say itself it takes from [Global], so only what all say is there.
+    common = {key: value for key, value in every[0].items() if all(key in one for one in every)}
+    lines = ["[Global]", *_lines(common)]
+    if workspace.cluster_id:
+        lines.append(f"cluster-id = {_quoted(workspace.cluster_id)}")
+    for center, own in zip(workspace.centers, every, strict=True):
         lines += ["", f"[VirtualCenter {_quoted(center.server)}]"]
+        lines += _lines({key: value for key, value in own.items() if value != common.get(key)})
     lines += ["", "[Workspace]", f"server = {_quoted(home.server)}"]
     lines += [f"datacenter = {_quoted(workspace.datacenter)}"]
     lines += [f"folder = {_quoted(workspace.folder)}"]
@@ -72,6 +68,27 @@ def vsphere_conf(workspace: Workspace, *, secrets: bool) -> str:
         lines += ["", "[Labels]", f"region = {_quoted(workspace.tags.region_category)}"]
         lines += [f"zone = {_quoted(workspace.tags.zone_category)}"]
     return "\n".join(lines) + "\n"
+
+
+def _settings(center: Center, workspace: Workspace, *, secrets: bool) -> dict[str, str]:
+    """Return what vsphere.conf says of a vCenter."""
+    found: dict[str, str] = {}
+    if center.secret is not None:
+        found["secret-name"] = center.secret.name
+        found["secret-namespace"] = center.secret.namespace
+    else:
+        given = center.credentials()
+        found["user"] = given.user
+        found["password"] = given.password if secrets else HIDDEN
+    found["port"] = str(center.port)
+    found["insecure-flag"] = "1" if center.insecure else "0"
+    found["datacenters"] = ",".join(center.datacenters) or workspace.datacenter
+    rest = {"ca-file": center.ca_file, "thumbprint": center.thumbprint}
+    return found | {key: value for key, value in rest.items() if value}
+
+
+def _lines(settings: Mapping[str, str]) -> list[str]:
+    return [f"{key} = {_quoted(value)}" for key, value in settings.items()]
 
 
 def secret(workspace: Workspace, name: str, namespace: str, *, secrets: bool) -> dict[str, Any]:
@@ -143,11 +160,8 @@ def check_packer(link: Link, values: Mapping[str, str]) -> list[str]:
         ("vm_network", vim.Network),
     )
     for key, kind in lists:
-        names = _names(link, kind, root)
-        if values[key].rpartition("/")[2] not in names:
-            guess = suggest.nearest(values[key], names)
-            hint = f'; did you mean "{guess}"?' if guess else f"; there are: {', '.join(names[:8])}"
-            wrong.append(f'{key}: "{values[key]}" does not exist{hint}')
+        if missing := _absent(link, key, values[key], kind, root):
+            wrong.append(missing)
     cluster = f"{datacenter.path}/host/{values['vcenter_cluster']}"
     pool = values["vcenter_resource_pool"].strip("/")
     inside = pool if pool == "Resources" or pool.startswith("Resources/") else f"Resources/{pool}"
@@ -158,6 +172,16 @@ def check_packer(link: Link, values: Mapping[str, str]) -> list[str]:
     except errors.NotFound as error:
         wrong.append(f"vcenter_folder: {error.what}; {error.remedy}")
     return wrong
+
+
+def _absent(link: Link, label: str, name: str, kind: Any, root: Any) -> str:
+    """Return that there is nothing of a kind and name, with the nearest; empty when there is."""
+    names = _names(link, kind, root)
+    if name.rpartition("/")[2] in names:
+        return ""
+    guess = suggest.nearest(name, names)
+    hint = f'; did you mean "{guess}"?' if guess else f"; there are: {', '.join(names[:8])}"
+    return f'{label}: "{name}" does not exist{hint}'
 
 
 def _login_wrong(link: Link, values: Mapping[str, str]) -> list[str]:
@@ -205,23 +229,68 @@ def _names(link: Link, kind: Any, root: Any) -> list[str]:
     return sorted(str(values.get("name")) for _, values in link.reader.under(kind, ["name"], root))
 
 
+def packer_values(
+    link: Link, *, cluster: str, network: str, pool: str, datastore: str, folder: str
+) -> dict[str, str]:
+    """Return the variables of the image build from what the configuration knows, and the rest."""
+    workspace, given = link.workspace, link.session.credentials()
+    return {
+        "vcenter_server": link.center.name,
+        "vcenter_username": given.user,
+        "vcenter_password": given.password,
+        "vcenter_cluster": cluster,
+        "vcenter_datacenter": link.reader.datacenter(workspace.datacenter).name,
+        "vcenter_resource_pool": pool or "Resources",
+        "vcenter_datastore": datastore or workspace.default_datastore,
+        "vcenter_folder": folder or workspace.folder,
+        "vm_network": network,
+    }
+
+
+def check_network(link: Link, name: str) -> None:
+    """Raise Invalid when the datacenter has no network of that name."""
+    datacenter = link.reader.datacenter(link.workspace.datacenter)
+    root = link.session.ref(vim.Datacenter, datacenter.moid)
+    if wrong := _absent(link, "network", name, vim.Network, root):
+        raise errors.Invalid(wrong, f"{link.session.where}, datacenter {datacenter.name}")
+
+
 def metallb(
-    peers: Sequence[str], peer_asn: int, own_asn: int, ranges: Sequence[str], name: str
+    peers: Sequence[str],
+    peer_asn: int,
+    own_asn: int,
+    ranges: Sequence[str],
+    name: str,
+    *,
+    network: str = "",
+    frontend: str = "",
 ) -> list[dict[str, Any]]:
-    """Return MetalLB's objects for BGP; raises errors.Invalid naming the wrong value."""
+    """Return MetalLB's objects for BGP; raises errors.Invalid naming the wrong value.
+
+    `network` is noted on the peers: the VLAN in which routers and nodes meet. `frontend` is the
+    label, KEY or KEY=VALUE, of the nodes that have it.
+    """
     for label, number in (("the routers' ASN", peer_asn), ("the cluster's ASN", own_asn)):
         if not 0 < number <= _LARGEST_ASN or number in (65535, 23456):
             raise errors.Invalid(f"{label} cannot be {number}", "MetalLB", "1 to 4294967294")
     addresses = [_range(each) for each in ranges]
     if not addresses or not peers:
         raise errors.Invalid("no router or no address range is given", "MetalLB", "")
-    metadata = {"namespace": "metallb-system"}
+    metadata: dict[str, Any] = {"namespace": "metallb-system"}
+    noted = {**metadata, "annotations": {NETWORK: network}} if network else metadata
+    key, _, value = frontend.partition("=")
+    chosen = {"nodeSelectors": [{"matchLabels": {key: value}}]} if key else {}
     made: list[dict[str, Any]] = [
         {
             "apiVersion": "metallb.io/v1beta2",
             "kind": "BGPPeer",
-            "metadata": {"name": f"{name}-{number}", **metadata},
-            "spec": {"myASN": own_asn, "peerASN": peer_asn, "peerAddress": _address(peer)},
+            "metadata": {"name": f"{name}-{number}", **noted},
+            "spec": {
+                "myASN": own_asn,
+                "peerASN": peer_asn,
+                "peerAddress": _address(peer),
+                **chosen,
+            },
         }
         for number, peer in enumerate(peers, 1)
     ]
@@ -238,7 +307,7 @@ def metallb(
             "apiVersion": "metallb.io/v1beta1",
             "kind": "BGPAdvertisement",
             "metadata": {"name": name, **metadata},
-            "spec": {"ipAddressPools": [name]},
+            "spec": {"ipAddressPools": [name], **chosen},
         }
     )
     return made

@@ -15,6 +15,7 @@ import click
 import yaml
 
 from holdfast.cli import session, terminal
+from holdfast.kit import files as files_kit
 from holdfast.server import config
 
 T = TypeVar("T")
@@ -205,38 +206,82 @@ def files(data_dir: Path, instance: str, show_secrets: bool, what: str) -> None:
 @command.command("packer")
 @terminal.data_dir_option
 @_instance
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def packer(data_dir: Path, instance: str, path: Path) -> None:
+@click.option("--write", is_flag=True, help="Make FILE from the configuration and the options.")
+@click.option("--cluster", default="", help="With --write: cluster in which the image is built.")
+@click.option("--network", default="", help="With --write: network of the VM that is built.")
+@click.option("--pool", default="Resources", help="With --write: resource pool of the cluster.")
+@click.option("--datastore", default="", help="With --write. Default: the configured one.")
+@click.option("--folder", default="", help="With --write. Default: the node VMs' folder.")
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+def packer(data_dir: Path, instance: str, write: bool, path: Path, **options: str) -> None:
     """Check an image build's variables, vsphere.auto.pkrvars.hcl, against the vCenter."""
     from holdfast.backends.vsphere import documents
 
-    values = documents.read_packer(path.read_text(encoding="utf-8"), str(path))
+    given = {} if write else documents.read_packer(_text(path), str(path))
 
-    async def work(gateway: Any, link: Any) -> list[str]:
-        found: list[str] = await gateway.run(documents.check_packer, link, values)
-        return found
+    async def work(gateway: Any, link: Any) -> tuple[dict[str, str], list[str]]:
+        values = given
+        if write:
+            values = await gateway.run(lambda to: documents.packer_values(to, **options), link)
+        return values, await gateway.run(documents.check_packer, link, values)
 
-    wrong = _with(data_dir, instance, work)
+    if write and path.exists():
+        raise terminal.CommandError(
+            f"{path} exists already; remove it, or check it without --write"
+        )
+    values, wrong = _with(data_dir, instance, work)
     for line in wrong:
         terminal.say(line)
     if wrong:
         raise terminal.CommandError(f"{path}: {len(wrong)} of the values are not in the vCenter")
+    if write:
+        # It holds the password.
+        files_kit.write_atomic(path, documents.packer(values).encode(), mode=0o600)
+        terminal.say(f"{path} is written, readable by its owner only: it holds the password")
     terminal.say("every cluster, datastore, folder, pool and network is there")
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise terminal.CommandError(f"{path} cannot be read ({why})") from error
+
+
 @command.command("metallb")
+@terminal.data_dir_option
+@_instance
+@click.option("--network", default="", help="VLAN of routers and nodes: looked up in the vCenter.")
+@click.option("--frontend", default="", help="Label of the nodes that announce, KEY or KEY=VALUE.")
 @click.option("--router", multiple=True, required=True, help="Address of a BGP router.")
 @click.option("--router-asn", type=int, required=True, help="Its autonomous system.")
 @click.option("--asn", type=int, required=True, help="The cluster's autonomous system.")
 @click.option("--range", "ranges", multiple=True, required=True, help="Addresses to announce.")
 @click.option("--name", default="frontend", help="Name of the pool.")
 def metallb(
-    router: Sequence[str], router_asn: int, asn: int, ranges: Sequence[str], name: str
+    data_dir: Path,
+    instance: str,
+    network: str,
+    frontend: str,
+    router: Sequence[str],
+    router_asn: int,
+    asn: int,
+    ranges: Sequence[str],
+    name: str,
 ) -> None:
     """Print MetalLB's objects for BGP from the five values it asks for."""
     from holdfast.backends.vsphere import documents
 
-    terminal.say(_yaml(*documents.metallb(router, router_asn, asn, ranges, name)).rstrip())
+    async def work(gateway: Any, link: Any) -> None:
+        await gateway.run(documents.check_network, link, network)
+
+    made = documents.metallb(
+        router, router_asn, asn, ranges, name, network=network, frontend=frontend
+    )
+    if network:
+        _with(data_dir, instance, work)
+    terminal.say(_yaml(*made).rstrip())
 
 
 def _pair(text: str) -> tuple[str, str]:
