@@ -39,6 +39,7 @@ from holdfast.backends.vsphere import (
     topology,
 )
 from holdfast.backends.vsphere.attaching import Attachments
+from holdfast.backends.vsphere.devices import Device
 from holdfast.backends.vsphere.firstclass import FirstClassDisks
 from holdfast.backends.vsphere.gateway import Gateway, Link
 from holdfast.backends.vsphere.holders import Disk
@@ -67,6 +68,8 @@ class VsphereBackend:
         self._locks = KeyedLocks()
         # UUIDs of disks by volume id, where an id never comes to mean another disk.
         self._uuids: dict[str, str] = {}
+        # Volume ids by vCenter and UUID, to call an attached disk what its volume is called.
+        self._known: dict[tuple[str, str], str] = {}
 
     async def close(self) -> None:
         """Wait for running calls, log out, end the threads."""
@@ -233,7 +236,7 @@ class VsphereBackend:
                 link = self._link(found, secrets)
                 file = found.file if isinstance(found, VmdkId) else ""
                 uuid = found.uuid if isinstance(found, DiskId) else ""
-                disk = Disk(file, "", "", uuid)
+                disk = Disk(file, self._uuids.get(str(found), ""), "", uuid)
             await self._attachments.detach(link, disk, node)
 
     async def attachments(self) -> Mapping[str, Sequence[str]]:
@@ -242,20 +245,31 @@ class VsphereBackend:
         for link in self._homes():
             machines = await self.gateway.run(holders.read_all, link)
             stores = await self.gateway.run(_stores, link)
-            for key, nodes in holders.attached(machines).items():
-                kind, _, name = key.partition(":")
-                if kind == "fcd":
-                    uuid, _, moid = name.partition("@")
-                    at_home = link.center.name == self.gateway.home.home.name
-                    disk = DiskId(uuid, moid, "" if at_home else link.center.name)
-                    found.setdefault(str(disk), []).extend(nodes)
-                    continue
-                id = identifiers.read(name)
-                store = stores.get(id.datastore) if isinstance(id, VmdkId) else None
-                if store is not None and isinstance(id, VmdkId):
-                    name = str(vmdk_id(self.gateway, link, store, id.path))
-                found.setdefault(name, []).extend(nodes)
+            for device, node in holders.attached(machines):
+                id = self._id_of(link, device, stores)
+                if node not in found.setdefault(id, []):
+                    found[id].append(node)
         return found
+
+    def _id_of(self, link: Link, device: Device, stores: Mapping[str, Datastore]) -> str:
+        """Return the volume id of a disk that hangs in a VM."""
+        if device.first_class:
+            at_home = link.center.name == self.gateway.home.home.name
+            center = "" if at_home else link.center.name
+            return str(DiskId(device.first_class, device.datastore, center))
+        known = self._known.get((link.center.name, identifiers.normalise_uuid(device.uuid)))
+        if device.uuid and known is not None:
+            # vSAN writes another directory into a VM than the one it was given.
+            return known
+        name = device.files[-1]
+        store = stores.get(device.datastore)
+        try:
+            id = identifiers.read(name)
+        except errors.NotFound:
+            return name
+        if store is None or not isinstance(id, VmdkId):
+            return name
+        return str(vmdk_id(self.gateway, link, store, id.path))
 
     async def node_state(self, node: str) -> NodeState:
         """Return what vCenter says of the node's VM."""
@@ -268,10 +282,13 @@ class VsphereBackend:
         link = self.gateway.link(center)
         where = f"VM {machine.name} in vCenter {center}"
         host = (await self.gateway.run(link.reader.hosts)).get(machine.host)
-        if machine.power == "poweredOff":
-            return NodeState("stopped", f"{where} is powered off")
+        # What vCenter says of a VM whose host it does not hear is how things were once.
         if host is not None and not host.connected:
             return NodeState("unknown", f"{where}: its host {host.name} is not connected")
+        if machine.connection not in ("", "connected"):
+            return NodeState("unknown", f"{where} is {machine.connection}")
+        if machine.power == "poweredOff":
+            return NodeState("stopped", f"{where} is powered off")
         if machine.power == "poweredOn":
             return NodeState("running", f"{where} is powered on")
         return NodeState("running", f"{where} is {machine.power} and may go on")
@@ -326,6 +343,9 @@ class VsphereBackend:
             _, disk = await self._disks.disk(link, id, known)
         else:
             _, _, disk = await self._vmdks.disk(link, id, known)
+        if len(self._known) >= KNOWN_UUIDS:
+            self._known.clear()
+        self._known[link.center.name, disk.uuid] = str(id)
         # A file made by hand can be replaced by another of its name; ours are named once.
         if isinstance(id, DiskId) or identifiers.PREFIX in id.path:
             if len(self._uuids) >= KNOWN_UUIDS:
@@ -336,7 +356,7 @@ class VsphereBackend:
 
 def _stores(link: Link) -> dict[str, Datastore]:
     return {
-        each.name: each
+        each.moid: each
         for datacenter in link.reader.datacenters()
         for each in link.reader.datastores(datacenter)
     }

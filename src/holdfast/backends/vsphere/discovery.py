@@ -62,7 +62,12 @@ async def wanted(gateway: Gateway) -> list[WantedClass]:
             "vSphere",
             "exclude it in one of them",
         )
-    return sorted(found, key=lambda each: each.name)
+    # Each vCenter names one; the first one's counts.
+    default = next((each.name for each in found if each.default), "")
+    return sorted(
+        (replace(each, default=each.name == default) for each in found),
+        key=lambda each: each.name,
+    )
 
 
 def classes(link: Link, at_home: bool) -> list[WantedClass]:

@@ -28,7 +28,9 @@ TABLE: tuple[tuple[str, type[BackendError], str], ...] = (
     ),
     ("vim.fault.NotAuthenticated", errors.Unauthorized, "the session ended; it is opened anew"),
     ("vim.fault.FileNotFound", errors.NotFound, ""),
-    ("vim.fault.InvalidDatastore", errors.NotFound, "check the datastore's name"),
+    # Not NotFound: of a datastore that is out of sight nobody knows what is gone.
+    ("vim.fault.InaccessibleDatastore", errors.Unavailable, "check the datastore on its hosts"),
+    ("vim.fault.InvalidDatastore", errors.Unavailable, "check the datastore's name"),
     ("vmodl.fault.ManagedObjectNotFound", errors.NotFound, ""),
     ("vim.fault.NotFound", errors.NotFound, ""),
     ("vim.fault.FileAlreadyExists", errors.AlreadyExists, ""),

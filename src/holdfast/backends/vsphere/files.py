@@ -41,10 +41,11 @@ def create_task(
     return _disks(link).CreateVirtualDisk_Task(file, _ref(link, datacenter), spec)
 
 
-def copy_task(link: Link, datacenter: Datacenter, source: str, target: str) -> Any:
-    """Start copying a virtual disk."""
-    ref = _ref(link, datacenter)
-    return _disks(link).CopyVirtualDisk_Task(source, ref, target, ref)
+def copy_task(link: Link, source: tuple[Datacenter, str], target: tuple[Datacenter, str]) -> Any:
+    """Start copying a virtual disk; each file is one of its own datacenter."""
+    return _disks(link).CopyVirtualDisk_Task(
+        source[1], _ref(link, source[0]), target[1], _ref(link, target[0])
+    )
 
 
 def delete_task(link: Link, datacenter: Datacenter, file: str) -> Any:
@@ -152,7 +153,9 @@ def datastore_at(link: Link, id: identifiers.VmdkId) -> tuple[Datacenter, Datast
         found = [
             each
             for each in reader.datastores(datacenter)
-            if each.name == id.datastore and (not id.pod or id.pod in (each.pod, *each.folders))
+            if (each.name == id.datastore and (not id.pod or id.pod in (each.pod, *each.folders)))
+            # A datastore's own name may have a slash.
+            or (id.pod and each.name == f"{id.pod}/{id.datastore}")
         ]
         if len(found) > 1:
             raise errors.Conflict(
@@ -163,6 +166,33 @@ def datastore_at(link: Link, id: identifiers.VmdkId) -> tuple[Datacenter, Datast
         if found:
             return datacenter, found[0]
     raise errors.NotFound(f'no datastore "{id.datastore}"', link.session.where)
+
+
+def datastore_in_sight(link: Link, id: identifiers.VmdkId) -> tuple[Datacenter, Datastore]:
+    """Return what `datastore_at` does, for a delete: without the datastore nothing is gone.
+
+    Raises Unavailable when it is not there: it may have been renamed or be out of sight, and
+    the file on it still take room.
+    """
+    try:
+        return datastore_at(link, id)
+    except errors.NotFound as error:
+        raise out_of_sight(str(id), error.what, error.where) from error
+
+
+def out_of_sight(id: str, what: str, where: str) -> errors.BackendError:
+    """Return the refusal to call a volume deleted whose datastore cannot be looked at."""
+    return errors.Unavailable(
+        f"nothing was deleted: {what}, or it is not accessible",
+        f"{where}: {id}",
+        "bring it back under its old name; if it is gone for good, set the "
+        "PersistentVolume's policy to Retain and delete it",
+    )
+
+
+def nameable(store: Datastore) -> bool:
+    """Return whether the path of a file on the datastore can be written and read back."""
+    return not set(store.name) & set("[]/\\%")
 
 
 def _disks(link: Link) -> Any:

@@ -21,7 +21,6 @@ from holdfast.backends.vsphere import (
     identifiers,
     placement,
     policies,
-    tasks,
 )
 from holdfast.backends.vsphere.attaching import Attachments
 from holdfast.backends.vsphere.gateway import Gateway, Link
@@ -63,9 +62,7 @@ class FirstClassDisks:
         name = identifiers.disk_name(request.name, link.workspace.cluster_id)
         run = self._gateway.run
         stores, policy = await run(placement.candidates, link, wish, size, request.topology)
-        intent = await run(self._intents.get, name)
-        if intent is not None:
-            await self._resume(link, intent)
+        intent = await self._resumed(link, name)
         found = await run(self._named, link, name)
         if found is None and intent is not None and not intent.task:
             # Ordered, and killed before the answer: the disk may be on its way without a name.
@@ -88,9 +85,7 @@ class FirstClassDisks:
     async def find(self, link: Link, request: VolumeRequest, wish: Wish) -> Volume | None:
         """Return what create made or began to make."""
         name = identifiers.disk_name(request.name, link.workspace.cluster_id)
-        intent = await self._gateway.run(self._intents.get, name)
-        if intent is not None:
-            await self._resume(link, intent)
+        await self._resumed(link, name)
         found = await self._gateway.run(self._named, link, name)
         await self._gateway.run(self._intents.remove, name)
         if found is None:
@@ -98,10 +93,15 @@ class FirstClassDisks:
         return self._volume(link, found, wish.fs_type)
 
     async def delete(self, link: Link, id: DiskId) -> None:
-        """Remove the disk; raises Conflict when it has snapshots or a VM has it."""
+        """Remove the disk; raises Conflict when it has snapshots or a VM has it.
+
+        Raises Unavailable while its datastore is out of sight: the disk may be there.
+        """
         try:
             found = await self._gateway.run(self._get, link, id)
-        except errors.NotFound:
+        except errors.NotFound as error:
+            if hidden := await self._gateway.run(_hidden, link, id):
+                raise files.out_of_sight(str(id), hidden, link.session.where) from error
             return
         if await self._gateway.run(self._snapshots, link, found):
             raise errors.Conflict(
@@ -232,6 +232,7 @@ class FirstClassDisks:
         name: str,
         size: int,
     ) -> Found:
+        stores = await self._reached(link, request, stores)
         for left, store in reversed(list(enumerate(reversed(stores[:TRIES])))):
             intent = Intent(name, link.center.name, store.datacenter.moid, store.moid, "fcd")
             start = await self._starter(link, request, wish, store, policy, name, size)
@@ -248,6 +249,37 @@ class FirstClassDisks:
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    async def _reached(
+        self, link: Link, request: VolumeRequest, stores: Sequence[Datastore]
+    ) -> Sequence[Datastore]:
+        """Return where the disk may be made: one from a snapshot lies where its origin does."""
+        if request.source is None:
+            return stores
+        if request.source.kind == "snapshot":
+            source: object = identifiers.read_snapshot(request.source.id).disk
+        else:
+            source = identifiers.read(request.source.id)
+        if not isinstance(source, DiskId):
+            return stores
+        if self._gateway.link(source.center).center.name != link.center.name:
+            raise errors.Invalid(
+                "a disk cannot be copied to another vCenter",
+                f"{link.session.where}: {source}",
+                "use a class of its own vCenter",
+            )
+        if request.source.kind != "snapshot":
+            return stores
+        origin = await self._gateway.run(self._get, link, source)
+        found = [each for each in stores if each.moid == origin.datastore.moid]
+        if not found:
+            raise errors.Exhausted(
+                f"a snapshot is restored on the datastore of its disk, {origin.datastore.name}, "
+                f"and the volume may only lie on {', '.join(each.name for each in stores[:4])}",
+                link.session.where,
+                "restore it with a class, and for a node, of that datastore",
+            )
+        return found
 
     async def _starter(
         self,
@@ -298,13 +330,13 @@ class FirstClassDisks:
             vim.vslm.ID(id=origin.uuid), _store(link, origin), clone
         )
 
-    async def _resume(self, link: Link, intent: Intent) -> None:
-        if not intent.task:
-            return
-        try:
-            await self._gateway.wait(link, link.session.ref(vim.Task, intent.task))
-        except (tasks.Forgotten, errors.NotFound, errors.Exhausted, errors.AlreadyExists):
-            return
+    async def _resumed(self, link: Link, name: str) -> Intent | None:
+        """Return the note about the disk, having waited for its task; None when that failed."""
+        intent = await self._gateway.run(self._intents.get, name)
+        if intent is None or not intent.task or await self._gateway.settle(link, intent.task):
+            return intent
+        await self._gateway.run(self._intents.remove, name)
+        return None
 
     async def _extend(self, link: Link, found: Found, size: int) -> None:
         await self._task(
@@ -355,10 +387,11 @@ class FirstClassDisks:
 
     def _list(self, link: Link, store: Datastore) -> list[Found]:
         """Return the disks we made on a datastore."""
+        own = identifiers.own_prefix(link.workspace.cluster_id)
         return [
             self._retrieve(link, uuid, store)
             for uuid in self._ids(link, store)
-            if self._name(link, uuid, store).startswith(identifiers.PREFIX)
+            if self._name(link, uuid, store).startswith(own)
         ]
 
     def _ids(self, link: Link, store: Datastore) -> list[str]:
@@ -417,6 +450,18 @@ class FirstClassDisks:
         if fs_type:
             context["fsType"] = fs_type
         return Volume(str(self._id(link, found)), found.size, context, node_expansion=True)
+
+
+def _hidden(link: Link, id: DiskId) -> str:
+    """Return what hides a disk that was not found; empty when it is gone for sure."""
+    known = {each.moid: each for each in placement.everywhere(link)}
+    if id.datastore:
+        hint = known.get(id.datastore)
+        if hint is None:
+            return f"no datastore {id.datastore}"
+        return "" if hint.usable else f"datastore {hint.name} is out of service"
+    out = [each.name for each in known.values() if not each.usable]
+    return f"datastore {out[0]} is out of service" if out else ""
 
 
 def _note(snapshot: str) -> str:

@@ -17,10 +17,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from holdfast.backends import errors
 from holdfast.backends.protocol import NO_SECRETS
-from holdfast.backends.vsphere import configuration, faults
+from holdfast.backends.vsphere import configuration, faults, tasks
 from holdfast.backends.vsphere.configuration import Center, Workspace
 from holdfast.backends.vsphere.inventory import Reader
 from holdfast.backends.vsphere.policies import Policies
+from holdfast.backends.vsphere.sdk import vim
 from holdfast.backends.vsphere.secretlogins import SecretLogins
 from holdfast.backends.vsphere.session import Session
 from holdfast.backends.vsphere.tagging import Tagging
@@ -140,6 +141,23 @@ class Gateway:
     async def wait(self, link: Link, task: Any) -> Any:
         """Return the result of a task that was started; raises what it failed with."""
         return await asyncio.wrap_future(link.tasks.add(task))
+
+    async def settle(self, link: Link, task: str) -> bool:
+        """Wait until a task has ended; return whether it may have done its work.
+
+        Raises only when vCenter cannot be asked, for then the task may still be under way.
+        """
+        ref = link.session.ref(vim.Task, task)
+        try:
+            await self.wait(link, ref)
+        except tasks.Forgotten:
+            return True
+        except errors.BackendError:
+            found = await self.run(link.reader.properties, [ref], ["info.state"])
+            if found[0].get("info.state") != "error":
+                raise
+            return False
+        return True
 
     async def close(self) -> None:
         """Wait for running calls, log out everywhere, end the threads."""

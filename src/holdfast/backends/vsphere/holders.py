@@ -26,6 +26,7 @@ _PATHS = (
     "config.version",
     "config.files.vmPathName",
     "runtime.powerState",
+    "runtime.connectionState",
     "runtime.host",
     "config.hardware.device",
 )
@@ -144,6 +145,7 @@ def _holder(moid: str, values: Mapping[str, Element]) -> Holder:
         uuid=text("config.uuid").lower(),
         power=text("runtime.powerState"),
         host=text("runtime.host"),
+        connection=text("runtime.connectionState"),
         hardware=text("config.version"),
         template=text("config.template") in ("true", "1"),
     )
@@ -177,20 +179,14 @@ def _folder(link: Link) -> list[Any]:
     return [collector.ObjectSpec(obj=folder, skip=True, selectSet=[walk])]
 
 
-def attached(holders: Sequence[Holder]) -> dict[str, list[str]]:
-    """Return node UUIDs by disk: `file:PATH` and `fcd:UUID@DATASTORE`."""
-    found: dict[str, list[str]] = {}
-    for holder in holders:
-        for device in holder.devices:
-            if not device.is_disk:
-                continue
-            if device.first_class:
-                keys = [f"fcd:{device.first_class}@{device.datastore}"]
-            else:
-                keys = [f"file:{name}" for name in device.files[-1:]]
-            for key in keys:
-                found.setdefault(key, []).append(holder.machine.uuid)
-    return found
+def attached(holders: Sequence[Holder]) -> list[tuple[Device, str]]:
+    """Return the disks in the VMs, each with the UUID of its node."""
+    return [
+        (device, holder.machine.uuid)
+        for holder in holders
+        for device in holder.devices
+        if device.is_disk and (device.first_class or device.files)
+    ]
 
 
 def is_disk(device: Device, disk: Disk) -> bool:

@@ -22,7 +22,8 @@ from holdfast.backends import errors
 FOLDER = "kubevols"
 PREFIX = "kubernetes-dynamic-"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_VMDK = re.compile(r"\[([^\]]+)\] ?(.+\.vmdk)$")
+# A datacenter's name and the address of a vCenter (IPv6) may have brackets too.
+_VMDK = re.compile(r"(?:(?P<where>.+?)/)??\[(?P<store>[^\]]+)\](?![/:]) ?(?P<path>.+\.vmdk)")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -78,12 +79,11 @@ VolumeId = VmdkId | DiskId
 
 def read(text: str) -> VolumeId:
     """Return what an id says. Raises NotFound for what no volume here can be called."""
-    match = _VMDK.search(text)
+    match = _VMDK.fullmatch(text)
     if match is not None:
-        before = text[: match.start()]
-        center, _, datacenter = before.rstrip("/").partition("/")
-        pod, _, datastore = match[1].rpartition("/")
-        return VmdkId(datastore, match[2].strip(), pod, center, datacenter)
+        center, _, datacenter = (match["where"] or "").partition("/")
+        pod, _, datastore = match["store"].rpartition("/")
+        return VmdkId(datastore, match["path"].strip(), pod, center, datacenter)
     if _UUID.fullmatch(text):
         return DiskId(text.lower())
     if text.startswith("fcd:"):
@@ -115,7 +115,12 @@ def disk_name(name: str, cluster: str = "") -> str:
     would not take it.
     """
     safe = name if _SAFE.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()[:40]
-    return f"{PREFIX}{cluster + '-' if cluster else ''}{safe}"
+    return f"{own_prefix(cluster)}{safe}"
+
+
+def own_prefix(cluster: str = "") -> str:
+    """Return what the names of a cluster's disks begin with; another's are not listed."""
+    return f"{PREFIX}{cluster + '-' if cluster else ''}"
 
 
 def volume_path(name: str, cluster: str = "") -> str:

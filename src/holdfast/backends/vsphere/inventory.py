@@ -66,6 +66,7 @@ class Machine:
     template: bool = False
     guest: str = ""
     instance_uuid: str = ""
+    connection: str = ""  # connected, disconnected, orphaned, inaccessible, invalid
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -240,9 +241,15 @@ class Reader:
         return self._one(found, name)
 
     def _one(self, found: Sequence[Datacenter], name: str) -> Datacenter:
-        for each in found:
-            if name in (each.name, each.path, each.path.lstrip("/")):
-                return each
+        fitting = [each for each in found if name in (each.name, each.path, each.path.lstrip("/"))]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise errors.Conflict(
+                f'{len(fitting)} datacenters are called "{name}"',
+                self.session.where,
+                f"write its path: {', '.join(each.path for each in fitting)}",
+            )
         names = ", ".join(each.name for each in found) or "none"
         raise errors.NotFound(f'no datacenter "{name}"', self.session.where, f"there are: {names}")
 

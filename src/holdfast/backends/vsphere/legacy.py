@@ -17,6 +17,7 @@ PROVISIONER = "kubernetes.io/vsphere-volume"
 DRIVER = "csi.vsphere.vmware.com"
 OLD_DRIVER = "vsphere.csi.vmware.com"
 SOURCE = "vsphereVolume"
+POLICY_ID = "storagePolicyID"  # in a volume's context
 
 
 def pv_source(made: Made) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def pv_source(made: Made) -> dict[str, Any]:
     policy = {key.lower(): value for key, value in made.request.parameters.items()}
     if policy.get("storagepolicyname"):
         source["storagePolicyName"] = policy["storagepolicyname"]
+        if id := made.volume.context.get(POLICY_ID):
+            source["storagePolicyID"] = id
     return {SOURCE: source}
 
 

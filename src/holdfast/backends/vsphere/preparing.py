@@ -98,6 +98,9 @@ def _role(link: Link, name: str, privileges: Sequence[str]) -> Step:
 def _permission(link: Link, place: roles.Place, role: str, principal: str) -> Step:
     manager = link.session.content.authorizationManager
     short = _principal(principal)
+    # At the root only its own privileges count: the role has more, for other places.
+    propagate = place.label != "/"
+    below = () if propagate else ("-propagate=false",)
 
     def present() -> list[Any]:
         return list(manager.RetrieveEntityPermissions(place.ref, False) or ())
@@ -108,7 +111,8 @@ def _permission(link: Link, place: roles.Place, role: str, principal: str) -> St
     def done() -> bool:
         found = role_named(link, role)
         return found is not None and any(
-            is_ours(each) and each.roleId == found.roleId for each in present()
+            is_ours(each) and each.roleId == found.roleId and (each.propagate or not propagate)
+            for each in present()
         )
 
     def do() -> None:
@@ -116,7 +120,7 @@ def _permission(link: Link, place: roles.Place, role: str, principal: str) -> St
         if found is None:
             raise errors.NotFound(f'no role "{role}"', link.session.where, "make it first")
         ours = vim.AuthorizationManager.Permission(
-            principal=short, group=False, roleId=found.roleId, propagate=place.label != "/"
+            principal=short, group=False, roleId=found.roleId, propagate=propagate
         )
         # Some versions replace the whole list, so the others' permissions go with it.
         others = [
@@ -133,7 +137,10 @@ def _permission(link: Link, place: roles.Place, role: str, principal: str) -> St
 
     return Step(
         f"permission of {principal} on {place.label}",
-        _words("govc", "permissions.set", "-principal", principal, "-role", role, place.label),
+        _words(
+            *("govc", "permissions.set", "-principal", principal),
+            *("-role", role, *below, place.label),
+        ),
         done,
         do,
     )
@@ -257,9 +264,15 @@ def node_steps(link: Link) -> list[Step]:
     """Return the steps that set disk.enableUUID on every node VM."""
     datacenter = placement.home(link)
     folder = link.workspace.folder
-    ref = link.reader.folder(datacenter, folder) if folder else None
+    if not folder:
+        raise errors.Invalid(
+            "no folder of node VMs is configured, and not every VM of a vCenter is a node",
+            link.workspace.place,
+            "put the node VMs into a folder and name it as [Workspace] folder",
+        )
+    ref = link.reader.folder(datacenter, folder)
     return [
-        _enable(link, each, f"{datacenter.path}/vm/{folder}/{each.name}" if folder else each.name)
+        _enable(link, each, f"{datacenter.path}/vm/{folder}/{each.name}")
         for each in link.reader.machines(ref, extra=True)
     ]
 

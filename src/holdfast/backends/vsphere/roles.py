@@ -15,6 +15,7 @@ from typing import Any
 from holdfast.backends import errors
 from holdfast.backends.vsphere import placement
 from holdfast.backends.vsphere.gateway import Link
+from holdfast.backends.vsphere.inventory import Datacenter
 from holdfast.backends.vsphere.sdk import vim
 from holdfast.kit import suggest
 
@@ -149,24 +150,27 @@ def extra_since_67(mode: str) -> tuple[str, ...]:
 
 def places(link: Link, mode: str) -> Mapping[Place, tuple[str, ...]]:
     """Return on which objects which privileges of a mode are needed."""
-    datacenter = placement.home(link)
-    if mode == "platform":
-        ref = link.session.ref(vim.Datacenter, datacenter.moid)
-        return {Place(datacenter.moid, datacenter.path, "Datacenter", ref): privileges(mode)}
+    # Those the configuration lists; without a list there would be no end of them.
+    home = placement.home(link)
+    datacenters = link.reader.datacenters() if link.center.datacenters else [home]
     found: dict[Place, tuple[str, ...]] = {}
+    if mode == "platform":
+        for each in datacenters:
+            ref = link.session.ref(vim.Datacenter, each.moid)
+            found[Place(each.moid, each.path, "Datacenter", ref)] = privileges(mode)
+        return found
     wanted = ROLES[mode]
     root = link.session.content.rootFolder
     if "root" in wanted:
         found[Place(root._moId, "/", "Folder", root)] = wanted["root"]
-    for place in _datastores(link):
-        found[place] = wanted["datastore"]
-    if link.workspace.folder:
-        folder = link.reader.folder(datacenter, link.workspace.folder)
-        label = f"{datacenter.path}/vm/{link.workspace.folder}"
-        found[Place(folder._moId, label, "Folder", folder)] = wanted["folder"]
-    if "cluster" in wanted:
-        for place in _clusters(link):
-            found[place] = wanted["cluster"]
+    for datacenter in datacenters:
+        for place in _datastores(link, datacenter, home):
+            found[place] = wanted["datastore"]
+        for place in _folders(link, datacenter, home):
+            found[place] = wanted["folder"]
+        if "cluster" in wanted:
+            for place in _clusters(link, datacenter):
+                found[place] = wanted["cluster"]
     return found
 
 
@@ -175,10 +179,24 @@ def needed(link: Link) -> Mapping[Place, Sequence[str]]:
     return places(link, "policy")
 
 
-def _datastores(link: Link) -> list[Place]:
-    datacenter = placement.home(link)
+def _folders(link: Link, datacenter: Datacenter, home: Datacenter) -> list[Place]:
+    """Return the folder of node VMs, which other datacenters than home need not have."""
+    name = link.workspace.folder
+    if not name:
+        return []
+    try:
+        folder = link.reader.folder(datacenter, name)
+    except errors.NotFound:
+        if datacenter.moid == home.moid:
+            raise
+        return []
+    label = name if name.startswith("/") else f"{datacenter.path}/vm/{name}"
+    return [Place(folder._moId, label, "Folder", folder)]
+
+
+def _datastores(link: Link, datacenter: Datacenter, home: Datacenter) -> list[Place]:
     stores = link.reader.datastores(datacenter)
-    name = link.workspace.default_datastore
+    name = link.workspace.default_datastore if datacenter.moid == home.moid else ""
     chosen = placement.matching(stores, name) if name else stores
     return [
         Place(
@@ -191,8 +209,7 @@ def _datastores(link: Link) -> list[Place]:
     ]
 
 
-def _clusters(link: Link) -> list[Place]:
-    datacenter = placement.home(link)
+def _clusters(link: Link, datacenter: Datacenter) -> list[Place]:
     return [
         Place(
             each.moid,

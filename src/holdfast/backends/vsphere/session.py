@@ -20,6 +20,7 @@ import http.client
 import re
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,9 @@ TIMEOUT = 60.0
 CONNECTIONS = 24
 # The oldest API that has all that plain disks need.
 OLDEST = "6.5"
+# Seconds before a user and password that were refused are tried again: vCenter locks a user
+# after five failures in three minutes, and there are two ways to log in.
+REFUSED = 120.0
 _LOGIN_CALLS = frozenset({"Login", "Logout", "RetrieveServiceContent"})
 _READS = re.compile(
     r"Retrieve|Query|Find|List|WaitForUpdates|Current|Has|Fetch|Pbm(Query|Retr|Check)"
@@ -57,6 +61,7 @@ class Session:
         self._content: Any = None
         self._pbm: Any = None
         self._transports: list[Any] = []
+        self._refused: tuple[float, Credentials] | None = None
         self.version: Any = None
         self.versionId: Any = None
 
@@ -82,8 +87,26 @@ class Session:
         return self._credentials().user
 
     def credentials(self) -> Credentials:
-        """Return user and password as they are now, for a login beside SOAP."""
-        return self._credentials()
+        """Return user and password as they are now.
+
+        Raises Unauthorized when vCenter has just refused the very same.
+        """
+        found = self._credentials()
+        if self._refused is not None and self._refused[1] == found:
+            left = self._refused[0] + REFUSED - time.monotonic()
+            if left > 0:
+                raise errors.Unauthorized(
+                    "vCenter refused user and password (InvalidLogin); so that it does not lock "
+                    f"the user, they are not tried again for {left:.0f} s",
+                    self.where,
+                    "correct them where the configuration or the Secret has them: that counts "
+                    "at once",
+                )
+        return found
+
+    def refuse(self, given: Credentials) -> None:
+        """Note that vCenter has refused a user and password."""
+        self._refused = (time.monotonic(), given)
 
     def ref(self, kind: Any, moid: str) -> Any:
         """Return the managed object with this id."""
@@ -188,9 +211,13 @@ class Session:
                 self._connect()
             # A session that still lives would refuse to be logged in to again.
             self._soap.cookie = ""
-            credentials = self._credentials()
+            credentials = self.credentials()
             content = vim.ServiceInstance("ServiceInstance", self).RetrieveContent()
-            content.sessionManager.Login(credentials.user, credentials.password, None)
+            try:
+                content.sessionManager.Login(credentials.user, credentials.password, None)
+            except vim.fault.InvalidLogin:
+                self.refuse(credentials)
+                raise
             self.generation += 1
             self._content = content
             self._pbm = None

@@ -212,6 +212,8 @@ class Tagging:
         except (http.client.HTTPException, OSError):
             self._connection.close()
             raise
+        if answer.status == 401:
+            self._soap.refuse(given)
         if answer.status >= 300:
             raise _refused(answer.status, content, self._soap.where, "/session")
         self._token = str(json.loads(content)["value"])

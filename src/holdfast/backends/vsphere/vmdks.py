@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from holdfast.backends import errors
 from holdfast.backends.protocol import Volume, VolumeRequest
@@ -16,9 +17,9 @@ from holdfast.backends.vsphere import (
     files,
     identifiers,
     inventory,
+    legacy,
     placement,
     policies,
-    tasks,
 )
 from holdfast.backends.vsphere.attaching import Attachments
 from holdfast.backends.vsphere.gateway import Gateway, Link
@@ -50,11 +51,11 @@ class Vmdks:
         name = identifiers.disk_name(request.name, link.workspace.cluster_id)
         path = identifiers.volume_path(request.name, link.workspace.cluster_id)
         run = self._gateway.run
-        intent = await run(self._intents.get, name)
+        _check_copy(request, wish)
         stores, policy = await run(placement.candidates, link, wish, size, request.topology)
+        stores = _nameable(stores, link)
+        intent = await self._resumed(link, name)
         place = await self._where(link, path, stores, intent)
-        if intent is not None:
-            await self._resume(link, intent)
         for left, store in reversed(list(enumerate(reversed(place[:TRIES])))):
             try:
                 made = await self._make(link, store, path, size, name, request, wish, policy)
@@ -65,15 +66,15 @@ class Vmdks:
                     raise
         volume = await self._fitting(link, store, path, size, request, wish, made)
         await run(self._intents.remove, name)
-        return volume
+        if policy is None:
+            return volume
+        return replace(volume, context={**volume.context, legacy.POLICY_ID: policy.id})
 
     async def find(self, link: Link, request: VolumeRequest, wish: Wish) -> Volume | None:
         """Return what create made or began to make."""
         path = identifiers.volume_path(request.name, link.workspace.cluster_id)
         name = identifiers.disk_name(request.name, link.workspace.cluster_id)
-        intent = await self._gateway.run(self._intents.get, name)
-        if intent is not None:
-            await self._resume(link, intent)
+        await self._resumed(link, name)
         stores = await self._gateway.run(placement.everywhere, link)
         found = await self._existing(link, path, stores)
         await self._gateway.run(self._intents.remove, name)
@@ -83,7 +84,11 @@ class Vmdks:
         return self._volume(link, found[0], path, size, wish.fs_type)
 
     async def delete(self, link: Link, id: VmdkId) -> None:
-        """Remove the file; raises Conflict naming the VM that has it."""
+        """Remove the file; raises Conflict naming the VM that has it.
+
+        Raises Unavailable while its datastore is out of sight: the file may be there.
+        """
+        await self._gateway.run(files.datastore_in_sight, link, id)
         try:
             datacenter, _, disk = await self.disk(link, id)
         except errors.NotFound:
@@ -169,14 +174,13 @@ class Vmdks:
         found = await asyncio.gather(*(self._gateway.run(look, each) for each in usable))
         return [store for store, there in zip(usable, found, strict=True) if there]
 
-    async def _resume(self, link: Link, intent: Intent) -> None:
-        """Wait for a task that an earlier process started; how it ended is seen afterwards."""
-        if not intent.task:
-            return
-        try:
-            await self._gateway.wait(link, link.session.ref(vim.Task, intent.task))
-        except (tasks.Forgotten, errors.NotFound, errors.AlreadyExists, errors.Exhausted):
-            return
+    async def _resumed(self, link: Link, name: str) -> Intent | None:
+        """Return the note about the disk, having waited for its task; None when that failed."""
+        intent = await self._gateway.run(self._intents.get, name)
+        if intent is None or not intent.task or await self._gateway.settle(link, intent.task):
+            return intent
+        await self._gateway.run(self._intents.remove, name)
+        return None
 
     async def _make(
         self,
@@ -195,8 +199,8 @@ class Vmdks:
         profile = policies.profile(policy, wish.raw_policy)
 
         def start() -> object:
-            if source:
-                return files.copy_task(link, store.datacenter, source, file)
+            if source is not None:
+                return files.copy_task(link, source, (store.datacenter, file))
             return files.create_task(link, store.datacenter, file, size, wish.format, profile)
 
         for attempt in (1, 2):
@@ -217,9 +221,9 @@ class Vmdks:
                 )
         raise AssertionError("unreachable")
 
-    async def _source(self, link: Link, request: VolumeRequest) -> str:
+    async def _source(self, link: Link, request: VolumeRequest) -> tuple[Datacenter, str] | None:
         if request.source is None:
-            return ""
+            return None
         if request.source.kind == "snapshot":
             raise errors.Invalid(
                 "a snapshot cannot become a plain VMDK",
@@ -233,7 +237,13 @@ class Vmdks:
                 "StorageClass parameters",
                 "clone it with a class of the same kind",
             )
-        _, _, disk = await self.disk(link, id)
+        if self._gateway.link(id.center).center.name != link.center.name:
+            raise errors.Invalid(
+                "a disk cannot be copied to another vCenter",
+                f"{link.session.where}: {id}",
+                "clone it with a class of its own vCenter",
+            )
+        datacenter, _, disk = await self.disk(link, id)
         held = await self._attachments.holders(link, disk)
         if any(each.machine.power == "poweredOn" for each in held):
             raise errors.Conflict(
@@ -241,7 +251,7 @@ class Vmdks:
                 str(id),
                 "stop the pod that uses it, or clone First Class Disks",
             )
-        return id.file
+        return datacenter, id.file
 
     async def _fitting(
         self,
@@ -261,8 +271,8 @@ class Vmdks:
                 await self._gateway.run(files.refuse_unfinished, link)
             present = await self._size(link, store.datacenter, store, path)
         if request.source is not None and present < size:
-            id = VmdkId(store.name, path)
-            return await self.expand(link, id, size)
+            id = vmdk_id(self._gateway, link, store, path)
+            present = (await self.expand(link, id, size)).size
         if present != size and request.source is None:
             raise errors.AlreadyExists(
                 f"a volume of that name has {present} bytes, not {size}",
@@ -314,7 +324,7 @@ class Vmdks:
         self, link: Link, datacenter: Datacenter, store: inventory.Datastore
     ) -> list[Volume]:
         directory = f"[{store.name}] {identifiers.FOLDER}"
-        pattern = [f"{identifiers.PREFIX}*.vmdk"]
+        pattern = [f"{identifiers.own_prefix(link.workspace.cluster_id)}*.vmdk"]
         browser = await self._gateway.run(files.browser, link, store.moid)
         try:
             found = await self._gateway.finish(
@@ -342,6 +352,28 @@ class Vmdks:
         if fs_type:
             context["fsType"] = fs_type
         return Volume(id, size, context, node_expansion=True)
+
+
+def _nameable(stores: Sequence[Datastore], link: Link) -> list[Datastore]:
+    found = [each for each in stores if files.nameable(each)]
+    if not found:
+        raise errors.Invalid(
+            f'the path of a file on datastore "{stores[0].name}" could not be read back',
+            link.session.where,
+            "rename it without [ ] / \\ and %, or make First Class Disks: disk: fcd",
+        )
+    return found
+
+
+def _check_copy(request: VolumeRequest, wish: Wish) -> None:
+    """Refuse a copy that would silently lack what its class promises."""
+    if request.source is not None and (wish.policy or wish.capabilities):
+        raise errors.Invalid(
+            "vCenter copies a plain VMDK without a storage policy",
+            "StorageClass parameters",
+            "clone with a class without storagePolicyName and vSAN capabilities, "
+            "or use First Class Disks: disk: fcd",
+        )
 
 
 def vmdk_id(gateway: Gateway, link: Link, store: Datastore, path: str) -> VmdkId:
