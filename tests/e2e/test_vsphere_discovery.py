@@ -8,17 +8,21 @@ appears as a link in the node's device directory.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import yaml
 
 import machine
+from holdfast.backends.protocol import VolumeRequest
 from holdfast.backends.vsphere import documents
+from holdfast.backends.vsphere.backend import VsphereBackend
 from machine import Machine, eventually
 from servers.vsphere.guest import Guest
 from servers.vsphere.vcenter import USER, VCenter
@@ -159,6 +163,7 @@ device_dir = "{guest.links}"
     assert node["topology.kubernetes.io/region"] == "k8s-region-x1"
     assert node["topology.kubernetes.io/zone"] == "k8s-zone-x1-a"
     of_a_zone(found, vcenter, by_zone["k8s-zone-x1-a",])
+    an_orphan(found, vcenter)
     # A datastore that moves to another zone gets its class anew; one without tags loses it.
     gone, moved = by_zone["k8s-zone-x2-b",], by_zone["k8s-zone-x1-b",]
     old = classes[moved]["metadata"]["uid"]
@@ -254,6 +259,28 @@ def of_a_zone(found: Machine, vcenter: VCenter, name: str) -> None:
         60,
         "the disk to be deleted",
     )
+
+
+def an_orphan(found: Machine, vcenter: VCenter) -> None:
+    """A disk of a claim that nobody knows is shown, although a First Class Disk's id is a UUID."""
+
+    async def make(directory: Path) -> str:
+        backend = VsphereBackend({"main": vcenter.settings()}, directory)
+        try:
+            wanted = VolumeRequest(f"pvc-{UUID(int=1)}", 1 << 20, {"disk": "fcd"})
+            return (await backend.create_volume(wanted)).id
+        finally:
+            await backend.close()
+
+    left = asyncio.run(make(found.data_dir / "another"))
+    listed = json.loads(found.holdfast("volumes", "--json", check=False).stdout)
+    (orphan,) = (each for each in listed if each["problem"])
+    assert (orphan["id"], orphan["problem"]) == (left, "orphan: no volume object")
+    uuid, _, store = left.removeprefix("fcd:").partition("@")
+    name = vcenter.govc("ls", "-L", f"Datastore:{store}").strip().rpartition("/")[2]
+    assert "pvc-0000" in vcenter.govc("disk.ls", "-ds", name)
+    vcenter.govc("disk.rm", "-ds", name, uuid)
+    assert found.holdfast("volumes", check=False).returncode == 0
 
 
 @pytest.mark.root

@@ -134,6 +134,42 @@ async def test_tags_are_refused_where_vcenter_would_refuse_them(backend: Vsphere
         await run(preparing.run, link, odd[2:])
 
 
+async def test_a_tag_is_attached_as_the_region_or_zone_it_is(
+    backend: VsphereBackend, vcenter: VCenter
+) -> None:
+    """Each line of govc stands for itself: making tags, and later attaching them."""
+    link = backend.gateway.link()
+    run = backend.gateway.run
+    names = ("kind-region", "kind-zone")
+    made = await run(preparing.tag_steps, link, *names, {"one": ["one", "two"]}, [])
+    await carry_out(backend, made)
+    later = await run(preparing.tag_steps, link, *names, {}, [("one", "/DC0")])
+    assert later[-1].govc == "govc tags.attach -c kind-region one /DC0"
+    await run(preparing.run, link, later)
+    store = "/DC0/datastore/LocalDS_0"
+    zoned = await run(preparing.tag_steps, link, *names, {}, [("two", store)])
+    await run(preparing.run, link, zoned)
+    kinds = (("kind-region", "one", "Datacenter:"), ("kind-zone", "two", "Datastore:"))
+    for category, tag, kind in kinds:
+        (found,) = vcenter.json("tags.info", "-c", category, tag)
+        assert kind in vcenter.govc("tags.attached.ls", "-l", found["id"])
+
+
+@pytest.mark.parametrize("folder", ["/DC0/vm/absolute", "above/below", "/DC0/vm/both/deep/"])
+async def test_a_folder_is_made_where_its_path_says(
+    backend: VsphereBackend, vcenter: VCenter, folder: str
+) -> None:
+    link = backend.gateway.link()
+    steps = await backend.gateway.run(preparing.folder_steps, link, "DC0", folder)
+    await carry_out(backend, steps)
+    await carry_out(backend, steps, changed=False)
+    whole = f"/DC0/vm/{folder.removeprefix('/DC0/vm/').strip('/')}"
+    assert whole in vcenter.govc("find", "/DC0/vm", "-type", "f").split()
+    assert steps[-1].govc == f"govc folder.create {whole}"
+    with pytest.raises(errors.Invalid, match="no VM folder"):
+        await backend.gateway.run(preparing.folder_steps, link, "DC0", "/DC0/host/x")
+
+
 async def test_an_image_builds_variables_are_checked_against_the_inventory(
     backend: VsphereBackend, vcenter: VCenter
 ) -> None:

@@ -74,11 +74,13 @@ async def take(
     return Inventory(entries, unasked)
 
 
-def _orphans(listed: Mapping[str, Sequence[str]], known: set[str], uids: set[str]) -> list[Entry]:
+def _orphans(
+    listed: Mapping[str, Mapping[str, str]], known: set[str], uids: set[str]
+) -> list[Entry]:
     found: list[Entry] = []
-    for backend, ids in listed.items():
-        for id in ids:
-            ours = _OURS.search(id)
+    for backend, names in listed.items():
+        for id, name in names.items():
+            ours = _OURS.search(id) or _OURS.search(name)
             if id in known or ours is None:
                 continue
             problem = MAKING if ours[1] in uids else ORPHAN
@@ -88,13 +90,14 @@ def _orphans(listed: Mapping[str, Sequence[str]], known: set[str], uids: set[str
 
 async def _listed(
     wanted: Mapping[str, None], open_backend: Callable[[str], Backend]
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    listed: dict[str, list[str]] = {}
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return the volumes' names by id, for systems whose ids do not have them, and errors."""
+    listed: dict[str, dict[str, str]] = {}
     unasked: dict[str, str] = {}
     for backend in wanted:
         try:
             page = await open_backend(backend).list_volumes()
-            listed[backend] = [volume.id for volume in page.volumes]
+            listed[backend] = {each.id: each.context.get("name", "") for each in page.volumes}
         except errors.BackendError as error:
             unasked[backend] = str(error)
     return listed, unasked

@@ -54,6 +54,24 @@ async def test_a_disk_that_does_not_appear_is_named_with_the_remedy(
     assert (tmp_path / "scsi_host/host0/scan").read_text() == "- - -\n"
 
 
+def test_a_link_that_is_older_than_the_disk_behind_it_is_not_followed(
+    guest: LinuxGuest, tmp_path: Path
+) -> None:
+    """The kernel gives the name of a disk that went to the next one, and udev follows later."""
+    (tmp_path / "sdb").write_text("")
+    (tmp_path / f"by-id/wwn-0x{UUID}").symlink_to(tmp_path / "sdb")
+    assert guest.find(UUID) == tmp_path / "sdb"
+    wwid = tmp_path / "block/sdb/device/wwid"
+    wwid.parent.mkdir(parents=True)
+    for said, found in (
+        (f"naa.{UUID.upper()}\n", True),
+        ("naa.6000c2900000000000000000000000aa\n", False),
+        ("t10.ATA     VBOX HARDDISK\n", True),
+    ):
+        wwid.write_text(said)
+        assert (guest.find(UUID) is not None) is found
+
+
 async def test_a_disk_that_appears_late_is_waited_for(guest: LinuxGuest, tmp_path: Path) -> None:
     def appear() -> None:
         time.sleep(0.3)

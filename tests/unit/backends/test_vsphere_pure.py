@@ -299,6 +299,18 @@ def test_an_id_says_everything_and_is_read_back(id: identifiers.VolumeId) -> Non
         assert len(str(snapshot)) <= 128
 
 
+@pytest.mark.parametrize("cluster", ["", "prod", "0" * 36, "c" * 64, "../../etc", "a/b", "ümlaut"])
+@pytest.mark.parametrize("name", [f"pvc-{'0' * 36}", "x" * 120, "x" * 121, "../x", "a b/c"])
+def test_a_disks_name_is_its_own_and_one_that_vcenter_takes(cluster: str, name: str) -> None:
+    own = identifiers.own_prefix(cluster)
+    found = identifiers.object_name(name, cluster)
+    assert len(found) <= 80 and found.startswith(own) and found.isascii()
+    assert found != identifiers.object_name(f"{name}2", cluster)
+    assert found != identifiers.object_name(name, f"{cluster}2")
+    path = identifiers.volume_path(name, cluster)
+    assert path.startswith(f"kubevols/{own}") and path.count("/") == 1 and ".." not in path
+
+
 def test_no_volume_is_called_like_nonsense() -> None:
     for text in ("", "x", "fcd:no", "[ds] no-disk", "../../etc"):
         with pytest.raises(errors.NotFound):

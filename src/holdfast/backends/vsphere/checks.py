@@ -188,7 +188,8 @@ def _folder(link: Link) -> Iterator[Finding]:
         "error",
         f"folder {workspace.folder} holds no VM",
         _place(link),
-        f"move the node VMs there: govc object.mv VM '{datacenter.path}/vm/{workspace.folder}'",
+        "move the node VMs there: govc object.mv VM "
+        f"'{placement.folder_path(datacenter, workspace.folder)}'",
     )
 
 
@@ -230,7 +231,7 @@ def _machine(link: Link, datacenter: Datacenter, machine: Machine) -> Iterator[F
     )
     if enabled.lower() not in ("true", "1"):
         good = False
-        path = f"{datacenter.path}/vm/{link.workspace.folder}/{machine.name}"
+        path = f"{placement.folder_path(datacenter, link.workspace.folder)}/{machine.name}"
         yield Finding(
             name,
             "error",

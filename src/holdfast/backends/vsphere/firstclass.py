@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.backends import errors
@@ -59,7 +59,7 @@ class FirstClassDisks:
     async def create(self, link: Link, request: VolumeRequest, wish: Wish) -> Volume:
         """Make the disk, or return the one an equal request made."""
         size = -(-request.size // MIB) * MIB
-        name = identifiers.disk_name(request.name, link.workspace.cluster_id)
+        name = identifiers.object_name(request.name, link.workspace.cluster_id)
         run = self._gateway.run
         stores, policy = await run(placement.candidates, link, wish, size, request.topology)
         intent = await self._resumed(link, name)
@@ -84,7 +84,7 @@ class FirstClassDisks:
 
     async def find(self, link: Link, request: VolumeRequest, wish: Wish) -> Volume | None:
         """Return what create made or began to make."""
-        name = identifiers.disk_name(request.name, link.workspace.cluster_id)
+        name = identifiers.object_name(request.name, link.workspace.cluster_id)
         await self._resumed(link, name)
         found = await self._gateway.run(self._named, link, name)
         await self._gateway.run(self._intents.remove, name)
@@ -150,7 +150,7 @@ class FirstClassDisks:
         pages = await asyncio.gather(
             *(self._gateway.run(self._list, link, each) for each in stores if each.usable)
         )
-        return [self._volume(link, found, "") for page in pages for found in page]
+        return [self._listed(link, found) for page in pages for found in page]
 
     # Snapshots.
 
@@ -444,6 +444,11 @@ class FirstClassDisks:
     def _id(self, link: Link, found: Found) -> DiskId:
         at_home = link.center.name == self._gateway.home.home.name
         return DiskId(found.uuid, found.datastore.moid, "" if at_home else link.center.name)
+
+    def _listed(self, link: Link, found: Found) -> Volume:
+        # The id does not say whose it is, and without that nobody can tell an orphan.
+        volume = self._volume(link, found, "")
+        return replace(volume, context={**volume.context, "name": found.name})
 
     def _volume(self, link: Link, found: Found, fs_type: str) -> Volume:
         context = {"type": "vSphere CNS Block Volume"}

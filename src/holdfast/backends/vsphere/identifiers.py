@@ -21,6 +21,9 @@ from holdfast.backends import errors
 
 FOLDER = "kubevols"
 PREFIX = "kubernetes-dynamic-"
+# What CNS lets a disk be called, and of it the cluster: a UUID, and room for a digest.
+LONGEST_NAME = 80
+LONGEST_CLUSTER = 36
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # A datacenter's name and the address of a vCenter (IPv6) may have brackets too.
 _VMDK = re.compile(r"(?:(?P<where>.+?)/)??\[(?P<store>[^\]]+)\](?![/:]) ?(?P<path>.+\.vmdk)")
@@ -118,9 +121,25 @@ def disk_name(name: str, cluster: str = "") -> str:
     return f"{own_prefix(cluster)}{safe}"
 
 
+def object_name(name: str, cluster: str = "") -> str:
+    """Return what the First Class Disk of a volume is called, within what CNS takes."""
+    found = disk_name(name, cluster)
+    if len(found) <= LONGEST_NAME:
+        return found
+    own = own_prefix(cluster)
+    return f"{own}{hashlib.sha256(found.encode()).hexdigest()[: LONGEST_NAME - len(own)]}"
+
+
 def own_prefix(cluster: str = "") -> str:
-    """Return what the names of a cluster's disks begin with; another's are not listed."""
-    return f"{PREFIX}{cluster + '-' if cluster else ''}"
+    """Return what the names of a cluster's disks begin with; another's are not listed.
+
+    A cluster's id that would be no part of a file's name, or too long, stands as its digest.
+    """
+    if not cluster:
+        return PREFIX
+    if len(cluster) > LONGEST_CLUSTER or not _SAFE.fullmatch(cluster):
+        cluster = hashlib.sha256(cluster.encode()).hexdigest()[:LONGEST_CLUSTER]
+    return f"{PREFIX}{cluster}-"
 
 
 def volume_path(name: str, cluster: str = "") -> str:

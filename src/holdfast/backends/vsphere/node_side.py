@@ -90,7 +90,17 @@ class LinuxGuest:
     def find(self, uuid: str) -> Path | None:
         """Return what the link that udev makes for the disk's WWN points to."""
         link = self._by_id / f"wwn-0x{uuid}"
-        return link.resolve() if link.exists() else None
+        device = link.resolve() if link.exists() else None
+        return device if device is not None and self._is(device, uuid) else None
+
+    def _is(self, device: Path, uuid: str) -> bool:
+        """Whether the kernel calls the disk so: a link may be older than the disk behind it."""
+        try:
+            said = (self._block / device.name / "device" / "wwid").read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return True
+        kind, _, name = said.strip().lower().partition(".")
+        return kind != "naa" or name == uuid
 
     def scan(self) -> None:
         """Scan all SCSI hosts; one that cannot be scanned is not where disks come from."""

@@ -29,6 +29,11 @@ def home(link: Link) -> Datacenter:
     return link.reader.datacenter(link.workspace.datacenter)
 
 
+def folder_path(datacenter: Datacenter, name: str) -> str:
+    """Return the inventory path of the VM folder a configuration names."""
+    return name.rstrip("/") if name.startswith("/") else f"{datacenter.path}/vm/{name.strip('/')}"
+
+
 def nodes(link: Link, datacenter: Datacenter) -> list[Machine]:
     """Return the node VMs in a datacenter: those in the workspace's folder; none without one."""
     name = link.workspace.folder

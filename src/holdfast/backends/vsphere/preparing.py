@@ -171,8 +171,10 @@ def tag_steps(
     for region, zones in regions.items():
         steps.append(_tag(link, region_category, region, f"Kubernetes region {region}"))
         steps += [_tag(link, zone_category, zone, f"Kubernetes zone {zone}") for zone in zones]
+    known = link.tagging.category(region_category)
+    present = {each.name for each in link.tagging.tags(known)} if known is not None else set()
     for tag, path in attachments:
-        category = region_category if tag in regions else zone_category
+        category = region_category if tag in {*regions, *present} else zone_category
         steps.append(_attachment(link, category, tag, path))
     return steps
 
@@ -219,9 +221,11 @@ def _attachment(link: Link, category: str, name: str, path: str) -> Step:
         return Target(inventory.kind_of(found), found._moId)
 
     def done() -> bool:
-        if link.tagging.category(category) is None:
+        found = link.tagging.category(category)
+        if found is None:
             return False
-        return any(each.name == name for each in link.tagging.attached(target()))
+        present = link.tagging.attached(target())
+        return any((each.name, each.category) == (name, found.id) for each in present)
 
     def do() -> None:
         found = link.tagging.category(category)
@@ -240,24 +244,30 @@ def _attachment(link: Link, category: str, name: str, path: str) -> Step:
 
 
 def folder_steps(link: Link, datacenter: str, name: str) -> list[Step]:
-    """Return the step that makes the folder of the node VMs."""
+    """Return the steps that make the folder of the node VMs, and those above it."""
     found = link.reader.datacenter(datacenter)
-    path = f"{found.path}/vm/{name}"
+    whole, root = placement.folder_path(found, name), f"{found.path}/vm"
+    if not whole.startswith(f"{root}/"):
+        raise errors.Invalid(f"{whole} is no VM folder of {found.path}", link.workspace.place)
+    names = whole.removeprefix(f"{root}/").split("/")
+    return [_folder(link, "/".join((root, *names[:deep])), each) for deep, each in enumerate(names)]
+
+
+def _folder(link: Link, above: str, name: str) -> Step:
+    path = f"{above}/{name}"
 
     def do() -> None:
-        above = link.reader.at_path(path.rpartition("/")[0])
-        if above is None:
-            raise errors.NotFound(f"no folder {path.rpartition('/')[0]}", link.session.where)
-        above.CreateFolder(name.rpartition("/")[2])
+        folder = link.reader.at_path(above)
+        if folder is None:
+            raise errors.NotFound(f"no folder {above}", link.session.where)
+        folder.CreateFolder(name)
 
-    return [
-        Step(
-            f"VM folder {path}",
-            _words("govc", "folder.create", path),
-            lambda: link.reader.at_path(path) is not None,
-            do,
-        )
-    ]
+    return Step(
+        f"VM folder {path}",
+        _words("govc", "folder.create", path),
+        lambda: link.reader.at_path(path) is not None,
+        do,
+    )
 
 
 def node_steps(link: Link) -> list[Step]:
@@ -272,7 +282,7 @@ def node_steps(link: Link) -> list[Step]:
         )
     ref = link.reader.folder(datacenter, folder)
     return [
-        _enable(link, each, f"{datacenter.path}/vm/{folder}/{each.name}")
+        _enable(link, each, f"{placement.folder_path(datacenter, folder)}/{each.name}")
         for each in link.reader.machines(ref, extra=True)
     ]
 

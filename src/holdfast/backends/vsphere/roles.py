@@ -190,7 +190,7 @@ def _folders(link: Link, datacenter: Datacenter, home: Datacenter) -> list[Place
         if datacenter.moid == home.moid:
             raise
         return []
-    label = name if name.startswith("/") else f"{datacenter.path}/vm/{name}"
+    label = placement.folder_path(datacenter, name)
     return [Place(folder._moId, label, "Folder", folder)]
 
 

@@ -43,7 +43,7 @@ _READS = re.compile(
 _VERSION = re.compile(r"<version>([^<]+)</version>")
 _COOKIE = re.compile(r'vmware_soap_session="?([^";]+)')
 # What an idle connection ends with that the other side closed, above TLS and within it.
-_CLOSED = (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+CLOSED = (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 # Sends one call by pyVmomi's transport; gives the HTTP status and the answer or the fault.
 Exchange = Callable[[Any, Any, Any, Any], tuple[int, Any]]
 
@@ -190,7 +190,7 @@ class Session:
         self.calls[info.wsdlName] += 1
         try:
             status, found = exchange(self._soap, mo, info, args)
-        except _CLOSED:
+        except CLOSED:
             # An idle connection may have been closed under us; only reading may be repeated.
             if not _READS.match(info.wsdlName):
                 raise

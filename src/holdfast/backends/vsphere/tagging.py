@@ -174,9 +174,16 @@ class Tagging:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         self._soap.calls[f"REST {path.split('/')[1].split('?')[0]}"] += 1
+        reads = method == "GET" or "~action=list" in path
         with self._lock, faults.translated(self._soap.where):
             for attempt in (1, 2):
-                status, answer = self._send(method, path, body)
+                try:
+                    status, answer = self._send(method, path, body)
+                except session.CLOSED:
+                    # An idle connection may have been closed under us; reading may be repeated.
+                    if not reads or attempt == 2:
+                        raise
+                    continue
                 if status != 401 or attempt == 2:
                     break
                 self._token = ""

@@ -114,6 +114,9 @@ class TaskWaiter:
             state = states.get(each.task._moId, {})
             if state.get("info.state") == "success":
                 self._done(each, state.get("info.result"))
+            elif not state and time.monotonic() - each.since > PATIENCE:
+                # Not this user's to see, as after a change of user: it is never seen to end.
+                self._done(each, _forgotten(self._session.where))
             elif state.get("info.state") == "error":
                 fault = state.get("info.error") or RuntimeError("failed without a reason")
                 self._done(each, faults.translate(fault, self._session.where), fault)
