@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +26,7 @@ from benchmarks.report import Figure
 
 CLAIMS = 50
 PAIRS = 10
+CROWD = 200
 OWN_TARGET = 10.0  # milliseconds
 GIB = 1 << 30
 
@@ -41,6 +42,7 @@ def volumes() -> list[Figure]:
             node = vcenter.uuid_of("/DC0/vm/DC0_C0_RP0_VM0")
             settings = vcenter.settings(default_datastore="LocalDS_0")
             own = asyncio.run(_measure(settings, node, Path(scratch) / "own"))
+            own += _crowded(Path(scratch) / "crowded")
             lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
             with instance("\n".join(["[vsphere.bench]", *lines])) as run:
                 return [*asyncio.run(_claims(run)), *own]
@@ -65,6 +67,23 @@ async def _claims(run: Instance) -> list[Figure]:
     rate, _ = await claims.bind(run, many, "burst-")
     seconds = CLAIMS / rate
     return [Figure(f"vSphere: {CLAIMS} claims, the last Bound", seconds, "s", 3.0, less=True)]
+
+
+def _crowded(directory: Path) -> list[Figure]:
+    """Attach in a vCenter with many VMs, all of which might have the disk."""
+    from servers.vsphere.vcenter import VCenter
+
+    vcenter = VCenter(directory, "-vm", str(CROWD // 2))
+    try:
+        node = vcenter.uuid_of("/DC0/vm/DC0_C0_RP0_VM0")
+        found = asyncio.run(_measure(vcenter.settings(), node, directory / "own"))
+    finally:
+        vcenter.stop()
+    return [
+        replace(each, what=f"{each.what}, {CROWD} VMs", target=None)
+        for each in found
+        if each.what.startswith("vSphere: attach, our processor")
+    ]
 
 
 async def _measure(settings: dict[str, object], node: str, directory: Path) -> list[Figure]:

@@ -99,7 +99,7 @@ class Attachments:
 
     async def holders(self, link: Link, disk: Disk) -> list[Holder]:
         """Return the VMs that have the disk."""
-        found = await self._gateway.run(holders.read, link, disk.datastore, "")
+        found = await self._gateway.run(holders.read, link, disk.datastore, "", disk)
         return [each for each in found if each.device(disk) is not None]
 
     async def find(self, node: str) -> dict[str, str]:
@@ -163,7 +163,7 @@ class Attachments:
     # What runs in one thread: look, decide, and order the change.
 
     def _order_adding(self, link: Link, disk: Disk, node: str, moid: str, by_disk: bool) -> Order:
-        found = holders.read(link, disk.datastore, moid)
+        found = holders.read(link, disk.datastore, moid, disk)
         if _present(found, moid, disk):
             return Order(None)
         holder = self._owner(found, moid, node, link)

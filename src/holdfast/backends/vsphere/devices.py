@@ -20,6 +20,7 @@ from xml.etree.ElementTree import Element
 from holdfast.backends.vsphere import faults
 from holdfast.backends.vsphere.sdk import soap, vim, vmodl
 from holdfast.backends.vsphere.session import Session
+from holdfast.backends.vsphere.sieves import Sieve
 
 _VIM = "{urn:vim25}"
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
@@ -69,12 +70,17 @@ class Device:
         return soap.Deserialize(text.encode(), vim.vm.device.VirtualDevice, session)
 
 
-def collect(session: Session, specs: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Element]]]:
-    """Give managed object id and properties, as elements, for filters of the PropertyCollector."""
+def collect(
+    session: Session, specs: Sequence[Any], sieve: Sieve | None = None
+) -> Iterator[tuple[str, Mapping[str, Element]]]:
+    """Give managed object id and properties, as elements, for filters of the PropertyCollector.
+
+    A sieve leaves objects out before they are parsed.
+    """
     options = vmodl.query.PropertyCollector.RetrieveOptions()
     with faults.translated(session.where):
         known = session.content.propertyCollector
-        reader = vmodl.query.PropertyCollector(known._moId, _Answers(session))
+        reader = vmodl.query.PropertyCollector(known._moId, _Answers(session, sieve))
         page = reader.RetrievePropertiesEx(list(specs), options)
         while True:
             for one in page.iter(f"{_VIM}objects"):
@@ -165,8 +171,9 @@ def _renamed(element: Element) -> Element:
 class _Answers:
     """Stands where pyVmomi expects its stub, and gives an answer as its XML element."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, sieve: Sieve | None) -> None:
         self._session = session
+        self._sieve = sieve
         self.version, self.versionId = session.version, session.versionId
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:
@@ -193,6 +200,7 @@ class _Answers:
             raise http.client.HTTPException(f"{answer.status} {answer.reason}")
         transport.ReturnConnection(connection)
         if answer.status == 200:
-            return 200, ElementTree.fromstring(content)
+            text = self._sieve(content) if self._sieve is not None else content
+            return 200, ElementTree.fromstring(text)
         fault = soap.SoapResponseDeserializer(self._session).Deserialize(content, info.result)
         return 500, fault

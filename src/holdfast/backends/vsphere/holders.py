@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
 from holdfast.backends import errors
-from holdfast.backends.vsphere import devices, identifiers, slots
+from holdfast.backends.vsphere import devices, identifiers, sieves, slots
 from holdfast.backends.vsphere.devices import Device
 from holdfast.backends.vsphere.gateway import Link
 from holdfast.backends.vsphere.inventory import Machine
@@ -93,10 +93,11 @@ def read_all(link: Link) -> list[Holder]:
     return _collect(link, [_objects(ref) for ref, _ in found])
 
 
-def read(link: Link, datastore: str, moid: str) -> list[Holder]:
+def read(link: Link, datastore: str, moid: str, disk: Disk | None = None) -> list[Holder]:
     """Return the VM, the node VMs and those that use a datastore, with their devices.
 
-    The datastore and the VM may be empty. One call.
+    The datastore and the VM may be empty. With a disk, VMs that do not have it may be missing,
+    but for the VM itself. One call.
     """
     collector = vmodl.query.PropertyCollector
     objects = []
@@ -108,14 +109,17 @@ def read(link: Link, datastore: str, moid: str) -> list[Holder]:
         objects.append(collector.ObjectSpec(obj=ref, skip=True, selectSet=[walk]))
     if not moid or datastore:
         objects += _folder(link)
-    return _collect(link, objects)
+    wanted = None
+    if disk is not None:
+        wanted = sieves.for_disk(moid, disk.file, disk.uuid, disk.first_class)
+    return _collect(link, objects, wanted)
 
 
 def _objects(ref: Any) -> Any:
     return vmodl.query.PropertyCollector.ObjectSpec(obj=ref)
 
 
-def _collect(link: Link, objects: Sequence[Any]) -> list[Holder]:
+def _collect(link: Link, objects: Sequence[Any], sieve: sieves.Sieve | None = None) -> list[Holder]:
     if not objects:
         return []
     collector = vmodl.query.PropertyCollector
@@ -125,7 +129,7 @@ def _collect(link: Link, objects: Sequence[Any]) -> list[Holder]:
         reportMissingObjectsInResults=True,
     )
     try:
-        found = list(devices.collect(link.session, [spec]))
+        found = list(devices.collect(link.session, [spec], sieve))
     except errors.NotFound:
         # The VM or the datastore has gone meanwhile.
         return []
