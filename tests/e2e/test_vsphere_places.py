@@ -277,6 +277,56 @@ async def test_a_vm_on_a_host_that_vcenter_does_not_hear_is_not_called_stopped(
         vcenter.govc("vm.power", "-on", machine)
 
 
+async def test_a_copy_of_a_node_does_not_count_for_it(vcenter: VCenter, tmp_path: Path) -> None:
+    """A replica keeps the UUID and is powered off: the node it was made of may write."""
+    node, copy = "/DC0/vm/DC0_C0_RP0_VM0", "/DC0/vm/DC0_H0_VM0"
+    uuid, before = vcenter.uuid_of(node), vcenter.uuid_of(copy)
+    vcenter.govc("vm.power", "-off", copy)
+    vcenter.govc("vm.change", "-vm", copy, "-uuid", uuid)
+    vague = VsphereBackend({"main": vcenter.settings()}, tmp_path / "vague")
+    clear = VsphereBackend({"main": vcenter.settings(folder="nodes")}, tmp_path / "clear")
+    moved = "/DC0/vm/nodes/DC0_C0_RP0_VM0"
+    try:
+        state = await vague.node_state(uuid)
+        assert state.power == "unknown" and "2 VMs have the UUID" in state.detail
+        made = await vague.create_volume(request(datastore="LocalDS_0"))
+        with pytest.raises(errors.Conflict, match="DC0_C0_RP0_VM0, DC0_H0_VM0"):
+            await vague.attach(made.id, uuid, False)
+        vcenter.gather("nodes", [node])
+        assert (await clear.node_state(uuid)).power == "running"
+        await clear.attach(made.id, uuid, False)
+        assert vcenter.attached(moved) == [made.id] and vcenter.attached(copy) == []
+        await clear.detach(made.id, uuid)
+        await clear.delete_volume(made.id)
+    finally:
+        await vague.close()
+        await clear.close()
+        vcenter.govc("vm.change", "-vm", copy, "-uuid", before)
+        vcenter.govc("vm.power", "-on", copy)
+        vcenter.govc("object.mv", moved, "/DC0/vm", check=False)
+
+
+async def test_of_two_vcenters_the_machine_that_runs_counts(
+    vcenter: VCenter, tmp_path: Path
+) -> None:
+    other = VCenter(tmp_path / "other")
+    machine = "/DC0/vm/DC0_C0_RP0_VM0"
+    uuid = vcenter.uuid_of(machine)
+    other.govc("vm.change", "-vm", machine, "-uuid", uuid)
+    backend = VsphereBackend(
+        {"standby": other.settings(), "main": vcenter.settings()}, tmp_path / "own"
+    )
+    try:
+        other.govc("vm.power", "-off", machine)
+        assert (await backend.node_state(uuid)).power == "running"
+        vcenter.govc("vm.power", "-off", machine)
+        assert (await backend.node_state(uuid)).power == "stopped"
+    finally:
+        vcenter.govc("vm.power", "-on", machine, check=False)
+        await backend.close()
+        other.stop()
+
+
 async def test_without_a_folder_no_vm_is_taken_for_a_node(
     backend: VsphereBackend, vcenter: VCenter
 ) -> None:

@@ -158,6 +158,44 @@ async def test_one_class_of_all_vcenters_is_the_default(vcenter: VCenter, tmp_pa
         second.stop()
 
 
+async def test_a_volume_is_bound_to_the_zone_of_its_datastore(
+    vcenter: VCenter, tmp_path: Path
+) -> None:
+    """Only the nodes of that zone have to reach the datastore, so no other may get the volume."""
+    for category in ("place-region", "place-zone"):
+        vcenter.govc("tags.category.create", "-m", category)
+    vcenter.govc("tags.create", "-c", "place-region", "north")
+    for zone in ("left", "right"):
+        vcenter.govc("tags.create", "-c", "place-zone", zone)
+        vcenter.govc("tags.attach", "-c", "place-zone", zone, "/DC0/datastore/LocalDS_1")
+    vcenter.govc("tags.attach", "-c", "place-region", "north", "/DC0")
+    vcenter.govc("tags.attach", "-c", "place-zone", "left", "/DC0/datastore/LocalDS_0")
+    region, zone = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+    backend = VsphereBackend(
+        {
+            "main": vcenter.settings(
+                region_category="place-region",
+                zone_category="place-zone",
+                datacenters=["DC0", "DC1"],
+            )
+        },
+        tmp_path / "own",
+    )
+    try:
+        for disk in ("vmdk", "fcd"):
+            for datastore, bound in (
+                ("LocalDS_0", {region: "north", zone: "left"}),
+                ("LocalDS_1", {region: "north"}),
+                # Of the same name, and in no zone.
+                ("/DC1/datastore/LocalDS_0", None),
+            ):
+                made = await backend.create_volume(request(datastore=datastore, disk=disk))
+                assert made.topology == bound, (disk, datastore)
+                await backend.delete_volume(made.id)
+    finally:
+        await backend.close()
+
+
 async def test_a_role_is_given_in_every_datacenter_that_is_used(
     backend: VsphereBackend, vcenter: VCenter
 ) -> None:

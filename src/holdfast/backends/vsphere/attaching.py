@@ -135,18 +135,23 @@ class Attachments:
         self._known.pop(node, None)
 
     async def state(self, node: str) -> tuple[str, Machine | None]:
-        """Return the vCenter and the VM of a node; None when there is none."""
+        """Return the vCenter and the VM of a node; None when there is none.
+
+        Where several vCenters have one, as with a copy for disasters, the one that runs counts.
+        """
         self.forget(node)
         try:
             found = await self.find(node)
         except errors.NotFound:
             return "", None
+        present: list[tuple[str, Machine]] = []
         for center, moid in found.items():
             link = self._gateway.link(center)
             for each in await self._gateway.run(holders.read, link, "", moid):
                 if each.machine.moid == moid:
-                    return center, each.machine
-        return "", None
+                    present.append((center, each.machine))
+        present.sort(key=lambda each: each[1].power == "poweredOff")
+        return present[0] if present else ("", None)
 
     def _owner(self, found: Sequence[Holder], moid: str, node: str, link: Link) -> Holder:
         holder = next((each for each in found if each.machine.moid == moid), None)
@@ -278,11 +283,34 @@ def _search(link: Link, node: str) -> str:
                 (identifiers.swapped_uuid(uuid), False),
                 (uuid, True),
             ):
-                found = index.FindByUuid(None, candidate, True, instance)
-                if found is not None:
-                    return str(found._moId)
+                found = index.FindAllByUuid(None, candidate, True, instance)
+                if found:
+                    return _only(link, [str(each._moId) for each in found], node)
             return ""
     return _by_name(link, node)
+
+
+def _only(link: Link, moids: Sequence[str], node: str) -> str:
+    """Return the one VM that is the node; raises Conflict when a copy has its UUID.
+
+    A copy that is powered off would else count for the node, whose volumes then are taken.
+    """
+    if len(moids) == 1:
+        return moids[0]
+    machines = link.reader.machines(None)
+    if link.workspace.folder:
+        datacenter = link.reader.datacenter(link.workspace.datacenter)
+        folder = link.reader.folder(datacenter, link.workspace.folder)
+        nodes = [each.moid for each in link.reader.machines(folder) if each.moid in moids]
+        if len(nodes) == 1:
+            return nodes[0]
+    names = sorted(each.name for each in machines if each.moid in moids)
+    raise errors.Conflict(
+        f'{len(moids)} VMs have the UUID of node "{node}": {", ".join(names)}',
+        link.session.where,
+        "keep only the node's in the folder of node VMs, or give the copy another UUID: "
+        "govc vm.change -vm COPY -uuid UUID",
+    )
 
 
 def _by_name(link: Link, name: str) -> str:

@@ -32,6 +32,7 @@ from holdfast.backends.vsphere import (
     checks,
     configuration,
     discovery,
+    files,
     holders,
     identifiers,
     parameters,
@@ -363,15 +364,24 @@ def _stores(link: Link) -> dict[str, Datastore]:
 
 
 def _placed(link: Link, volume: Volume, request: VolumeRequest) -> Volume:
-    """Return the volume with the zone it is bound to."""
-    if not topology.zoned(request.topology):
-        return volume
+    """Return the volume with the zone it is bound to: its request's, or its datastore's."""
+    known = topology.read(link)
+    if not known.zones:
+        where = topology.of_volume(request.topology, ())
+        return replace(volume, topology=where) if topology.zoned(request.topology) else volume
     found = identifiers.read(volume.id)
-    name = found.datastore
-    stores = placement.everywhere(link)
-    moids = [each.moid for each in stores if name in (each.moid, each.name)]
-    zones = topology.read(link).zones.get(moids[0], ()) if moids else ()
-    return replace(volume, topology=topology.of_volume(request.topology, zones))
+    if isinstance(found, VmdkId):
+        store: Datastore | None = files.datastore_at(link, found)[1]
+    else:
+        store = _stores(link).get(found.datastore)
+    zones = known.zones.get(store.moid, ()) if store is not None else ()
+    if topology.zoned(request.topology):
+        return replace(volume, topology=topology.of_volume(request.topology, zones))
+    if store is None or not zones:
+        return volume
+    # Only the nodes of its zones need to reach the datastore, and so no other may get the volume.
+    regions = known.regions.get(store.datacenter.moid, ())
+    return replace(volume, topology=topology.of_datastore(regions, zones))
 
 
 def _check(request: VolumeRequest) -> None:

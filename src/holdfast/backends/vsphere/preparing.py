@@ -26,8 +26,8 @@ from holdfast.backends.vsphere.gateway import Link
 from holdfast.backends.vsphere.sdk import vim
 from holdfast.backends.vsphere.tagging import Target
 
-REGION_KINDS = ("Datacenter", "Datastore")
-ZONE_KINDS = ("ClusterComputeResource", "HostSystem", "Datastore", "StoragePod")
+REGION_KINDS = ("Datacenter", "Folder", "Datastore", "StoragePod")
+ZONE_KINDS = ("ClusterComputeResource", "HostSystem", "Folder", "Datastore", "StoragePod")
 _SIZE = re.compile(r"(\d+)(B|K|M|G|T)?i?B?", re.IGNORECASE)
 
 

@@ -90,6 +90,19 @@ def of_volume(segments: Mapping[str, str] | None, zones: Sequence[str]) -> dict[
     return found or None
 
 
+def of_datastore(regions: Sequence[str], zones: Sequence[str]) -> dict[str, str] | None:
+    """Return where a volume can be used that was asked for without a place.
+
+    A label says one value, so several zones bind a volume to their region alone.
+    """
+    found = {}
+    if len(regions) == 1:
+        found["topology.kubernetes.io/region"] = regions[0]
+    if len(zones) == 1:
+        found["topology.kubernetes.io/zone"] = zones[0]
+    return found or None
+
+
 def within(
     link: Link, machines: Sequence[Machine], segments: Mapping[str, str] | None
 ) -> list[Machine]:
