@@ -170,6 +170,19 @@ async def test_a_snapshot_is_not_restored_where_its_disk_is_not(backend: Vsphere
     await backend.delete_volume(made.id)
 
 
+async def test_a_disk_whose_file_somebody_removed_is_not_listed_for_ever(
+    backend: VsphereBackend, proxy: FaultProxy, vcenter: VCenter
+) -> None:
+    """A vCenter lists it on; the simulator does not, so it is made to say that there is no file."""
+    made = await backend.create_volume(request(disk="fcd"))
+    uuid = made.id.removeprefix("fcd:").partition("@")[0]
+    assert uuid in vcenter.govc("disk.ls", "-ds", "LocalDS_0")
+    proxy.fail(Rule("QueryVirtualDiskUuid", "fault", name="FileNotFound"))
+    await backend.delete_volume(made.id)
+    assert proxy.left() == 0
+    assert uuid not in vcenter.govc("disk.ls", "-ds", "LocalDS_0")
+
+
 @pytest.mark.parametrize("disk", ["vmdk", "fcd"])
 async def test_a_task_that_failed_is_not_waited_for_again(
     backend: VsphereBackend, proxy: FaultProxy, disk: str

@@ -170,6 +170,41 @@ async def test_a_folder_is_made_where_its_path_says(
         await backend.gateway.run(preparing.folder_steps, link, "DC0", "/DC0/host/x")
 
 
+@pytest.mark.parametrize(
+    ("path", "size", "format", "said"),
+    [
+        ("k8s/x", 1, "thin", "ends in .vmdk"),
+        ("../x.vmdk", 1, "thin", "no path on a datastore"),
+        ("k8s/../../x.vmdk", 1, "thin", "no path on a datastore"),
+        ("/k8s/x.vmdk", 1, "thin", "no path on a datastore"),
+        ("[LocalDS_0] k8s/x.vmdk", 1, "thin", "without the datastore"),
+        ("k8s/x.vmdk", 63 << 40, "thin", "62T"),
+        ("k8s/x.vmdk", 5 << 40, "thin", "do not fit"),
+        ("k8s/x.vmdk", 5 << 40, "eagerzeroedthick", "do not fit"),
+    ],
+)
+async def test_a_disk_by_hand_is_refused_where_it_could_not_be(
+    backend: VsphereBackend, path: str, size: int, format: str, said: str
+) -> None:
+    with pytest.raises(errors.BackendError, match=said):
+        await backend.gateway.run(
+            preparing.disk_steps, backend.gateway.link(), "LocalDS_0", path, size, format
+        )
+
+
+@pytest.mark.parametrize(
+    ("regions", "attachments"),
+    [({"": ["z"]}, []), ({"r": ["a", ""]}, []), ({}, [("tag", "")]), ({}, [("", "/DC0")])],
+)
+async def test_a_tag_without_a_name_or_place_is_refused_before_anything_is_made(
+    backend: VsphereBackend, regions: dict[str, list[str]], attachments: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(errors.Invalid, match=r"no name|missing"):
+        await backend.gateway.run(
+            preparing.tag_steps, backend.gateway.link(), "k-r", "k-z", regions, attachments
+        )
+
+
 async def test_an_image_builds_variables_are_checked_against_the_inventory(
     backend: VsphereBackend, vcenter: VCenter
 ) -> None:

@@ -17,7 +17,7 @@ from holdfast.backends.names import Made
 from holdfast.backends.protocol import VolumeRequest
 from holdfast.backends.vsphere import discovery, legacy, preparing
 from holdfast.backends.vsphere.backend import VsphereBackend
-from servers.vsphere.faultproxy import FaultProxy
+from servers.vsphere.faultproxy import FaultProxy, Rule
 from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
@@ -90,6 +90,24 @@ async def test_a_refused_password_is_not_tried_until_vcenter_locks_the_user(
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+async def test_an_idle_connection_that_was_closed_is_no_failure_of_tags(
+    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    names = {"region_category": "idle-region", "zone_category": "idle-zone"}
+    for category in names.values():
+        vcenter.govc("tags.category.create", category)
+    backend = VsphereBackend({"main": vcenter.settings(port=proxy.port, **names)}, tmp_path / "own")
+    try:
+        assert await backend.wanted_classes() == []
+        for read in ("GET /rest/com/vmware/cis/tagging/category", "RetrievePropertiesEx"):
+            proxy.fail(Rule(read, "reset"))
+            backend.gateway.link().reader.forget()
+            assert await backend.wanted_classes() == []
+            assert proxy.left() == 0
+    finally:
+        await backend.close()
 
 
 @pytest.mark.parametrize("disk", ["vmdk", "fcd"])

@@ -375,6 +375,8 @@ def test_metallb_is_asked_for_five_values_and_checks_them() -> None:
     ):
         with pytest.raises(errors.Invalid):
             documents.metallb(*arguments, "front")
+    with pytest.raises(errors.Invalid, match="no object can be called"):
+        documents.metallb(["10.0.0.1"], 65000, 65001, ["192.0.2.0/28"], "Front_1")
     peer, _, announced = documents.metallb(
         *(["10.0.0.1"], 65000, 65001, ["192.0.2.0/28"], "front"),
         network="bgp",

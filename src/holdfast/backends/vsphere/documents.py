@@ -273,6 +273,9 @@ def metallb(
     for label, number in (("the routers' ASN", peer_asn), ("the cluster's ASN", own_asn)):
         if not 0 < number <= _LARGEST_ASN or number in (65535, 23456):
             raise errors.Invalid(f"{label} cannot be {number}", "MetalLB", "1 to 4294967294")
+    if not re.fullmatch("[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", name):
+        remedy = "use small letters, digits and dashes"
+        raise errors.Invalid(f'no object can be called "{name}"', "MetalLB", remedy)
     addresses = [_range(each) for each in ranges]
     if not addresses or not peers:
         raise errors.Invalid("no router or no address range is given", "MetalLB", "")

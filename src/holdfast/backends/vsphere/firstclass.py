@@ -107,7 +107,11 @@ class FirstClassDisks:
             raise errors.Conflict(
                 "the disk has snapshots", str(id), "delete its VolumeSnapshots first"
             )
-        disk = await self._gateway.run(self._disk, link, found)
+        try:
+            disk = await self._gateway.run(self._disk, link, found)
+        except errors.NotFound:
+            # Somebody removed the file, and vCenter still lists the disk.
+            disk = Disk(found.file, "", found.datastore.moid, found.uuid)
         held = await self._attachments.holders(link, disk)
         if held:
             raise errors.Conflict(

@@ -171,12 +171,25 @@ def tag_steps(
     for region, zones in regions.items():
         steps.append(_tag(link, region_category, region, f"Kubernetes region {region}"))
         steps += [_tag(link, zone_category, zone, f"Kubernetes zone {zone}") for zone in zones]
+    _check_tags(regions, attachments)
     known = link.tagging.category(region_category)
     present = {each.name for each in link.tagging.tags(known)} if known is not None else set()
     for tag, path in attachments:
         category = region_category if tag in {*regions, *present} else zone_category
         steps.append(_attachment(link, category, tag, path))
     return steps
+
+
+def _check_tags(
+    regions: Mapping[str, Sequence[str]], attachments: Sequence[tuple[str, str]]
+) -> None:
+    # The simulator takes a tag without a name, and then says nothing more about tags.
+    if not all(each.strip() for names in regions.items() for each in (names[0], *names[1])):
+        raise errors.Invalid("a tag has no name", "--region", "write REGION=ZONE,ZONE")
+    if not all(tag.strip() and path.startswith("/") for tag, path in attachments):
+        raise errors.Invalid(
+            "a tag or the path of an object is missing", "--attach", "write TAG=/DATACENTER/..."
+        )
 
 
 def _category(
@@ -281,9 +294,17 @@ def node_steps(link: Link) -> list[Step]:
             "put the node VMs into a folder and name it as [Workspace] folder",
         )
     ref = link.reader.folder(datacenter, folder)
+    machines = link.reader.machines(ref, extra=True)
+    if not machines:
+        path = placement.folder_path(datacenter, folder)
+        raise errors.NotFound(
+            f"no VM is in the folder {path}",
+            link.session.where,
+            f"move the node VMs there: govc object.mv VM {shlex.quote(path)}",
+        )
     return [
         _enable(link, each, f"{placement.folder_path(datacenter, folder)}/{each.name}")
-        for each in link.reader.machines(ref, extra=True)
+        for each in machines
     ]
 
 
@@ -337,8 +358,7 @@ def directory_steps(link: Link, datastore: str, path: str) -> list[Step]:
 def disk_steps(link: Link, datastore: str, path: str, size: int, format: str) -> list[Step]:
     """Return the steps for a VMDK made by hand: its directory, and the disk."""
     store = _store(link, datastore)
-    if not path.endswith(".vmdk"):
-        raise errors.Invalid(f'"{path}" is no virtual disk', "path", "it ends in .vmdk")
+    _check_disk(store, path, size, format)
     file = f"[{store.name}] {path}"
 
     def exists() -> bool:
@@ -365,6 +385,27 @@ def disk_steps(link: Link, datastore: str, path: str, size: int, format: str) ->
             ),
         ),
     ]
+
+
+def _check_disk(store: inventory.Datastore, path: str, size: int, format: str) -> None:
+    if not path.endswith(".vmdk"):
+        raise errors.Invalid(f'"{path}" is no virtual disk', "path", "it ends in .vmdk")
+    parts = path.split("/")
+    if set(path) & set("[]\\") or "" in parts or set(parts) & {".", ".."}:
+        raise errors.Invalid(
+            f'"{path}" is no path on a datastore',
+            "path",
+            "write DIRECTORY/NAME.vmdk, without the datastore",
+        )
+    if size > placement.LARGEST:
+        raise errors.Invalid("a virtual disk cannot be larger than 62T", "size", "ask for less")
+    if size > (store.capacity if format == "thin" else store.free):
+        raise errors.Exhausted(
+            f"{size >> 20} MiB do not fit: {store.name} has {store.free >> 20} MiB free of "
+            f"{store.capacity >> 20}",
+            "size",
+            "free space, or ask for less",
+        )
 
 
 def _store(link: Link, name: str) -> inventory.Datastore:
