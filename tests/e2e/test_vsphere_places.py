@@ -16,6 +16,7 @@ from holdfast.backends import errors, protocol
 from holdfast.backends.protocol import VolumeRequest, VolumeSource
 from holdfast.backends.vsphere import preparing
 from holdfast.backends.vsphere.backend import VsphereBackend
+from holdfast.diagnosis.causes import vsphere
 from servers.vsphere.faultproxy import FaultProxy, Rule
 from servers.vsphere.vcenter import VCenter
 
@@ -68,6 +69,13 @@ def shelf(vcenter: VCenter, name: str, directory: Path) -> None:
     vcenter.govc("datastore.create", *kind, host)
 
 
+def advice(caught: pytest.ExceptionInfo[errors.BackendError]) -> str:
+    """The code that `holdfast why` gives to the text of an event."""
+    found = vsphere.remedy("vsphere", str(caught.value))
+    assert found is not None, f"unknown: {caught.value}"
+    return found.code
+
+
 def file_of(volume: protocol.Volume) -> str:
     return volume.id.rpartition("/")[2]
 
@@ -85,6 +93,7 @@ async def test_a_volume_whose_datastore_is_out_of_sight_is_not_called_deleted(
         lost = f"{made.id.partition('@')[0]}@datastore-4711"
     with pytest.raises(errors.Unavailable, match="nothing was deleted") as caught:
         await backend.delete_volume(lost)
+    assert advice(caught) == "datastore-away"
     assert caught.value.retryable and "old name" in caught.value.remedy
     await backend.delete_volume(made.id)
     await backend.delete_volume(made.id)
@@ -290,6 +299,27 @@ async def test_a_vm_on_a_host_that_vcenter_does_not_hear_is_not_called_stopped(
         vcenter.govc("vm.power", "-on", machine)
 
 
+async def test_a_vms_own_disk_is_no_volume(backend: VsphereBackend, vcenter: VCenter) -> None:
+    """Whoever names it in a volume would take it from the running VM with the pod's end."""
+    machine = "/DC0/vm/DC0_H0_VM1"
+    node = vcenter.uuid_of(machine)
+    own = "[LocalDS_0] DC0_H0_VM1/disk1.vmdk"
+    before = vcenter.disks_of(machine)
+    assert [each["backing"]["fileName"] for each in before] == [own]
+    with pytest.raises(errors.Conflict, match="a disk of VM DC0_H0_VM1 itself") as caught:
+        await backend.attach(own, node, False)
+    assert advice(caught) == "own-disk"
+    await backend.detach(own, node)
+    assert vcenter.disks_of(machine) == before
+    # One made by hand beside it is a volume: it is attached as such.
+    beside = "DC0_H0_VM1/data.vmdk"
+    vcenter.govc("datastore.disk.create", "-ds", "LocalDS_0", "-size", "1M", beside)
+    for _ in range(2):
+        await backend.attach(f"[LocalDS_0] {beside}", node, False)
+    await backend.detach(f"[LocalDS_0] {beside}", node)
+    assert vcenter.disks_of(machine) == before
+
+
 async def test_a_copy_of_a_node_does_not_count_for_it(vcenter: VCenter, tmp_path: Path) -> None:
     """A replica keeps the UUID and is powered off: the node it was made of may write."""
     node, copy = "/DC0/vm/DC0_C0_RP0_VM0", "/DC0/vm/DC0_H0_VM0"
@@ -303,8 +333,9 @@ async def test_a_copy_of_a_node_does_not_count_for_it(vcenter: VCenter, tmp_path
         state = await vague.node_state(uuid)
         assert state.power == "unknown" and "2 VMs have the UUID" in state.detail
         made = await vague.create_volume(request(datastore="LocalDS_0"))
-        with pytest.raises(errors.Conflict, match="DC0_C0_RP0_VM0, DC0_H0_VM0"):
+        with pytest.raises(errors.Conflict, match="DC0_C0_RP0_VM0, DC0_H0_VM0") as caught:
             await vague.attach(made.id, uuid, False)
+        assert advice(caught) == "vm-copied"
         vcenter.gather("nodes", [node])
         assert (await clear.node_state(uuid)).power == "running"
         await clear.attach(made.id, uuid, False)

@@ -191,7 +191,8 @@ class Attachments:
             (each for each in holders.read(link, "", moid) if each.machine.moid == moid), None
         )
         device = holder.device(disk) if holder is not None else None
-        if device is None:
+        if device is None or holder is None or holder.owns(device):
+            # A VM's own disk was never attached as a volume, and the VM cannot do without it.
             return Order(None)
         ref = link.session.ref(vim.VirtualMachine, moid)
         if by_disk and device.first_class:
@@ -221,9 +222,16 @@ def _present(found: Sequence[Holder], moid: str, disk: Disk) -> bool:
     """Whether the VM has the disk; raises Refused when another VM has it."""
     others = []
     for each in found:
-        if each.device(disk) is None:
+        device = each.device(disk)
+        if device is None:
             continue
         if each.machine.moid == moid:
+            if each.owns(device):
+                raise Refused(
+                    f"it is a disk of VM {each.machine.name} itself and no volume",
+                    disk.file,
+                    "name another file in the volume",
+                )
             return True
         others.append(each.machine)
     if others:

@@ -51,6 +51,7 @@ class Device:
     uuid: str = ""
     datastore: str = ""  # managed object id
     first_class: str = ""  # lower case
+    mode: str = ""  # persistent, independent_persistent
     source: Element | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -127,6 +128,7 @@ def _device(element: Element) -> Device:
         uuid=_text(backing, "uuid") if backing is not None else "",
         datastore=_text(backing, "datastore") if backing is not None else "",
         first_class=_text(disk, "id").lower() if disk is not None else "",
+        mode=_text(backing, "diskMode") if backing is not None else "",
         source=element,
     )
 

@@ -62,6 +62,15 @@ class Holder:
             and _directory(each.files[-1:]) != self.directory
         ]
 
+    def owns(self, device: Device) -> bool:
+        """Return whether a disk is the VM's own, such as the one it boots from.
+
+        It lies beside the VM's other files, and nobody who attaches volumes attached it: that is
+        always done with a mode that keeps a disk out of the VM's snapshots.
+        """
+        inside = bool(self.directory) and _directory(device.files[-1:]) == self.directory
+        return inside and not device.first_class and device.mode.startswith("persistent")
+
     def device(self, disk: Disk) -> Device | None:
         """Return the device that is this disk, or None."""
         return next((each for each in self.devices if is_disk(each, disk)), None)

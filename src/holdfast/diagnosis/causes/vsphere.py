@@ -90,6 +90,33 @@ _TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        r"VMs have the UUID",
+        "vm-copied",
+        (
+            "# Move the copy out of the folder of node VMs, or give it a UUID of its own:",
+            "govc vm.change -vm <copy> -uuid <uuid>",
+        ),
+    ),
+    (
+        r"nothing was deleted: ",
+        "datastore-away",
+        (
+            "# Give the datastore its old name back, or mount it again:",
+            "govc find / -type s",
+            "# If it is gone for good:",
+            'kubectl patch pv <volume> -p \'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}\'',
+            "kubectl delete pv <volume>",
+        ),
+    ),
+    (
+        r"itself and no volume",
+        "own-disk",
+        (
+            "# Name a file of its own in the volume's path; one is made so:",
+            "holdfast prepare vsphere disk --datastore <datastore> --size 10G <folder>/<name>.vmdk",
+        ),
+    ),
+    (
         r"NoDiskSpace|do not fit: ",
         "no-room",
         ("# Free or add space, or name another datastore in the class:", "govc datastore.info"),
