@@ -100,6 +100,14 @@ def _namespace(obj: dict[str, Any]) -> None:
         metadata["labels"] = {**metadata.get("labels", {}), "kubernetes.io/metadata.name": name}
 
 
+def _volume_object(obj: dict[str, Any]) -> None:
+    """Not of its spec: that of a volume inside a VolumeAttachment stays as it was given."""
+    spec = obj.get("spec")
+    if spec is not None:
+        spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+        spec.setdefault("volumeMode", "Filesystem")
+
+
 def _node_status(obj: dict[str, Any]) -> None:
     if "capacity" in obj and "allocatable" not in obj:
         obj["allocatable"] = dict(obj["capacity"])
@@ -204,6 +212,7 @@ _RULES: Final[Mapping[str, Defaulter]] = MappingProxyType(
     {
         "Namespace": _namespace,
         "NodeStatus": _node_status,
+        "PersistentVolume": _volume_object,
         "Pod": _pod,
         "PodSpec": _pod_spec,
         "Container": _container,

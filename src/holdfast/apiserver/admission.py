@@ -56,6 +56,14 @@ class Admission:
         elif kind is kinds.POD:
             tolerations.fill_in(obj, self._toleration_seconds)
 
+    def fill_in(self, kind: Kind, new: Object, old: Object) -> None:
+        """Fill in what a manifest that replaces an object need not repeat; may change `new`."""
+        if kind is kinds.POD and "spec" in new:
+            for part in ("priority", "preemptionPolicy"):
+                if part in old.get("spec", {}):
+                    new["spec"].setdefault(part, old["spec"][part])
+            tolerations.fill_in(new, self._toleration_seconds)
+
     def admit_update(self, kind: Kind, new: Object, old: Object) -> None:
         """Refuse what the object's own rules allow but the cluster's state does not."""
         if kind is kinds.CLAIM and new.get("spec") is not old.get("spec"):

@@ -307,6 +307,7 @@ class Resources:
         strategies.received(kind, new)
         strategies.updated(kind, new, old)
         new = kind.shape.default(new)
+        self._admission.fill_in(kind, new, old)
         strategies.counted(kind, new, old)
         if "status" in kind.subresources:
             if "status" in old:

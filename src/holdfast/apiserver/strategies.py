@@ -13,9 +13,9 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.api import kinds
+from holdfast.api import kinds, quantity
 from holdfast.api.kinds import Kind
-from holdfast.apiserver import addresses
+from holdfast.apiserver import addresses, gates
 from holdfast.kit import clock
 
 Object = dict[str, Any]
@@ -104,27 +104,39 @@ def _namespace_received(namespace: Object) -> None:
 _PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
 
+_QUALITY = ("cpu", "memory")
+
+
 def _pod_created(pod: Object) -> None:
     spec = pod.get("spec")
     if spec is not None:
         spec["priority"] = _PRIORITIES.get(spec.get("priorityClassName", ""), 0)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        gates.drop_from_pod(spec)
     pod["status"] = {"phase": "Pending", "qosClass": _quality_of(pod.get("spec") or {})}
 
 
 def _quality_of(spec: Object) -> str:
-    """The pod's quality of service class, from its containers' cpu and memory."""
+    """The pod's quality of service class, from the cpu and memory its containers ask for."""
     containers = [*spec.get("containers", ()), *spec.get("initContainers", ())]
-    resources = [container.get("resources") or {} for container in containers]
-    if not any(r.get("requests") or r.get("limits") for r in resources):
+    sums: dict[str, dict[str, int]] = {"requests": {}, "limits": {}}
+    guaranteed = True
+    for container in containers:
+        resources = container.get("resources") or {}
+        for part, total in sums.items():
+            found = _measured(resources.get(part) or {})
+            guaranteed = guaranteed and (part == "requests" or len(found) == 2)
+            for name, amount in found.items():
+                total[name] = total.get(name, 0) + amount
+    if not sums["requests"] and not sums["limits"]:
         return "BestEffort"
-    for resource in resources:
-        limits = resource.get("limits") or {}
-        requests = {**limits, **(resource.get("requests") or {})}
-        for name in ("cpu", "memory"):
-            if name not in limits or requests[name] != limits[name]:
-                return "Burstable"
-    return "Guaranteed"
+    return "Guaranteed" if guaranteed and sums["requests"] == sums["limits"] else "Burstable"
+
+
+def _measured(amounts: Object) -> dict[str, int]:
+    """The amounts that count, in billionths; of none at all is as good as not said."""
+    found = {name: quantity.parse(amounts[name]).nanos for name in _QUALITY if name in amounts}
+    return {name: nanos for name, nanos in found.items() if nanos > 0}
 
 
 def _secret_received(secret: Object) -> None:
@@ -138,6 +150,21 @@ def _secret_received(secret: Object) -> None:
 def _service_updated(service: Object, old: Object) -> None:
     if service.get("spec"):
         addresses.keep(service, old)
+
+
+def _workload_created(workload: Object) -> None:
+    _status_emptied(workload)
+    gates.drop_from_pod(_template_of(workload))
+
+
+def _workload_updated(workload: Object, old: Object) -> None:
+    gates.drop_from_pod(_template_of(workload), _template_of(old))
+
+
+def _template_of(workload: Object) -> Object:
+    """The spec of the pods a workload makes; an empty one where it has none."""
+    template = (workload.get("spec") or {}).get("template") or {}
+    return template.get("spec") or {}
 
 
 def _status_dropped(obj: Object) -> None:
@@ -155,7 +182,8 @@ def _status_emptied(obj: Object) -> None:
 
 
 # Of these kinds, `metadata.generation` counts the changes of the spec.
-_COUNTED = frozenset({kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET})
+_WORKLOADS = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET)
+_COUNTED = frozenset({*_WORKLOADS, kinds.CSI_DRIVER})
 
 
 _CREATED: dict[Kind, Callable[[Object], None]] = {
@@ -168,9 +196,7 @@ _CREATED: dict[Kind, Callable[[Object], None]] = {
     kinds.RESOURCE_QUOTA: _status_emptied,
     kinds.SNAPSHOT: _status_dropped,
     kinds.SNAPSHOT_CONTENT: _status_dropped,
-    kinds.DEPLOYMENT: _status_emptied,
-    kinds.REPLICA_SET: _status_emptied,
-    kinds.STATEFUL_SET: _status_emptied,
+    **dict.fromkeys(_WORKLOADS, _workload_created),
 }
 _RECEIVED: dict[Kind, Callable[[Object], None]] = {
     kinds.SECRET: _secret_received,
@@ -181,6 +207,7 @@ _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.VOLUME: _volume_written,
     kinds.NAMESPACE: _namespace_updated,
     kinds.SERVICE: _service_updated,
+    **dict.fromkeys(_WORKLOADS, _workload_updated),
 }
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_status_updated,
@@ -200,7 +227,7 @@ def created(kind: Kind, obj: Object) -> None:
     prepare = _CREATED.get(kind)
     if prepare is not None:
         prepare(obj)
-    if kind in _COUNTED:
+    if kind in _WORKLOADS:
         obj["metadata"]["generation"] = 1
 
 

@@ -250,9 +250,9 @@ _COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = MappingProxyType(
         ),
         kinds.RESOURCE_QUOTA: (
             name(),
+            AGE,
             column("Request", _quota_requests, "What is used of the limits on requests."),
             column("Limit", _quota_limits, "What is used of the limits on limits."),
-            AGE,
         ),
         kinds.LEASE: (
             name(),

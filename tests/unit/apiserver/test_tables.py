@@ -38,7 +38,7 @@ COLUMNS = [
     (kinds.ENDPOINTS, "Name, Endpoints, Age"),
     (kinds.SERVICE_ACCOUNT, "Name, Secrets, Age"),
     (kinds.LEASE, "Name, Holder, Age"),
-    (kinds.RESOURCE_QUOTA, "Name, Request, Limit, Age"),
+    (kinds.RESOURCE_QUOTA, "Name, Age, Request, Limit"),
     (kinds.SNAPSHOT_CLASS, "Name, Driver, DeletionPolicy, Age"),
     (kinds.SNAPSHOT_CONTENT, "Name, ReadyToUse, RestoreSize, DeletionPolicy, Driver, VolumeSnapshotClass, VolumeSnapshot, VolumeSnapshotNamespace, Age"),
     (kinds.SNAPSHOT, "Name, ReadyToUse, SourcePVC, SourceSnapshotContent, RestoreSize, SnapshotClass, SnapshotContent, CreationTime, Age"),

@@ -6,6 +6,7 @@ itself relies on: phases, taints, the home of events, lease times.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 from holdfast.api import fields
@@ -129,6 +130,8 @@ def _taint(taint: Object, at: str, seen: set[tuple[str, str]]) -> list[Cause]:
     elif effect not in _TAINT_EFFECTS:
         said.append(fields.not_supported(f"{at}.effect", effect, _TAINT_EFFECTS, in_order=True))
     if (key, effect) in seen:
-        said.append(fields.duplicate(at, taint))
+        twice = fields.duplicate(at, taint)
+        rule = "taints must be unique by key and effect pair"
+        said.append(dataclasses.replace(twice, message=f"{twice.message}: {rule}"))
     seen.add((key, effect))
     return said

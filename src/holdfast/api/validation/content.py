@@ -66,18 +66,16 @@ class ConfigMapRules(Rules):
         """Check keys, that no key stands in both maps, and size."""
         texts, binary = obj.get("data", EMPTY), obj.get("binaryData", EMPTY)
         said: list[Cause] = []
-        for path, other_path, here, other in (
-            ("data", "binaryData", texts, binary),
-            ("binaryData", "data", binary, texts),
-        ):
+        for path, here in (("data", texts), ("binaryData", binary)):
             for key in here:
                 said += each(f"{path}[{key}]", key, names.data_key(key))
-                if key in other:
-                    rule = f"duplicate of key present in {other_path}"
-                    said.append(fields.invalid(f"{path}[{key}]", key, rule))
+        for key in texts.keys() & binary.keys():
+            rule = "duplicate of key present in binaryData"
+            said.append(fields.invalid(f"data[{key}]", key, rule))
         size = sum(len(value.encode()) for value in texts.values())
         if size + sum(_decoded_size(value) for value in binary.values()) > MAX_BYTES:
-            said.append(fields.too_long("", MAX_BYTES))
+            # The reference has no path for the whole object, and prints it so.
+            said.append(fields.too_long("[]", MAX_BYTES))
         return said
 
     def transition(self, new: Object, old: Object) -> list[Cause]:

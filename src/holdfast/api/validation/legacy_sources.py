@@ -171,8 +171,11 @@ def _iscsi(source: Object, path: str) -> list[Cause]:
 
 def _iscsi_name(name: str, path: str) -> list[Cause]:
     form = _ISCSI_NAMES.get(name[:3])
+    if form is None:
+        rule = "must be valid format starting with iqn, eui, or naa"
+        return [fields.invalid(path, name, rule)]
     # A qualified name may stand anywhere in the text, the other two forms are all of it.
-    found = form and (form.search(name) if name.startswith("iqn") else form.match(name))
+    found = form.search(name) if name.startswith("iqn") else form.match(name)
     return [] if found else [fields.invalid(path, name, "must be valid format")]
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import amounts, names, pod_content, sources
+from holdfast.api.validation import amounts, metadata, names, pod_content, sources
 from holdfast.api.validation.claims import ClaimRules
 from holdfast.api.validation.rules import Object, each
 
@@ -33,11 +33,22 @@ _NOT_IN_TEMPLATES: Final = {
     "finalizers": "finalizers",
     "managedFields": "managedFields",
 }
+# The reference's order, which decides which of two sources is the superfluous one.
+_ORDER: Final = (
+    *("emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret"),
+    *("nfs", "iscsi", "glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs"),
+    *("quobyte", "downwardAPI", "fc", "flexVolume", "configMap", "azureFile", "vsphereVolume"),
+    *("photonPersistentDisk", "portworxVolume", "azureDisk", "storageos", "projected", "scaleIO"),
+    *("csi", "ephemeral", "image"),
+)
+# What the superfluous one is called, where that is not its name.
+_EXTRA: Final = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}
+_BELOW: Final = ("Disabled", "Enabled", "IfPossible")
 _ONE_TYPE: Final = "may not specify more than 1 volume type"
 
 
-def volumes(given: Sequence[Object]) -> tuple[list[Cause], dict[str, Object]]:
-    """Check `spec.volumes`; also return them by name for the checks of mounts."""
+def volumes(given: Sequence[Object], pod: str = "") -> tuple[list[Cause], dict[str, Object]]:
+    """Check `spec.volumes` of the named pod; also return them by name for the checks of mounts."""
     said: list[Cause] = []
     by_name: dict[str, Object] = {}
     for index, volume in enumerate(given):
@@ -49,6 +60,8 @@ def volumes(given: Sequence[Object]) -> tuple[list[Cause], dict[str, Object]]:
         if name in by_name:
             wrong.append(fields.duplicate(f"{at}.name", name))
         wrong += _volume(volume, at)
+        if pod and name and "ephemeral" in volume:
+            wrong += _claim_name(f"{pod}-{name}", name, f"{at}.name")
         if name and not wrong:
             # A volume with a mistake is none that could be mounted.
             by_name[name] = volume
@@ -59,40 +72,36 @@ def volumes(given: Sequence[Object]) -> tuple[list[Cause], dict[str, Object]]:
 def mounts(container: Object, at: str, by_name: dict[str, Object]) -> list[Cause]:
     """Check a container's mounts and devices against the pod's volumes."""
     said: list[Cause] = []
+    mounted, raw = container.get("volumeMounts") or (), container.get("volumeDevices") or ()
     places: set[str] = set()
-    mounted: set[str] = set()
-    raw = {device.get("name") for device in container.get("volumeDevices") or ()}
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
+    for index, mount in enumerate(mounted):
         path = f"{at}.volumeMounts"
         said += _mount(mount, f"{path}[{index}]", by_name, places)
-        if mount.get("name") in raw:
-            rule = "must not already exist in volumeDevices"
-            said.append(fields.invalid(f"{path}[{index}].name", mount["name"], rule))
+        said += _taken(mount, f"{path}[{index}]", ("mountPath", "devicePath"), raw, "volumeDevices")
         # These complaints do not say which of the mounts they are about.
         said += _place_inside(mount, path)
         said += _propagation(mount, path, container)
-        mounted.add(mount.get("name", ""))
-    devices: set[str] = set()
-    for index, device in enumerate(container.get("volumeDevices") or ()):
+        said += _read_only_below(mount, f"{path}.recursiveReadOnly")
+    places, devices = set(), set[str]()
+    for index, device in enumerate(raw):
         path = f"{at}.volumeDevices[{index}]"
-        said += _device(device, path, by_name, places)
         name = device.get("name", "")
-        if name in mounted:
-            rule = "must not already exist in volumeMounts"
-            said.append(fields.invalid(f"{path}.name", name, rule))
         if name in devices:
             said.append(fields.invalid(f"{path}.name", name, "must be unique"))
-        devices.add(name)
+        said += _device(device, path, by_name, places)
+        said += _taken(device, path, ("devicePath", "mountPath"), mounted, "volumeMounts")
+        if name:
+            devices.add(name)
     return said
 
 
 def _volume(volume: Object, at: str) -> list[Cause]:
-    kinds = [name for name in volume if name != "name"]
+    kinds = sorted((name for name in volume if name != "name"), key=_ORDER.index)
     if not kinds:
         return [fields.required(at, "must specify a volume type")]
     said: list[Cause] = []
     for extra in kinds[1:]:
-        said.append(fields.forbidden(f"{at}.{extra}", _ONE_TYPE))
+        said.append(fields.forbidden(f"{at}.{_EXTRA.get(extra, extra)}", _ONE_TYPE))
     kind = kinds[0]
     source, path = volume[kind], f"{at}.{sources.CALLED.get(kind, kind)}"
     rule = _POD_ONLY.get(kind)
@@ -104,7 +113,7 @@ def _mount(mount: Object, at: str, by_name: dict[str, Object], places: set[str])
     place = mount.get("mountPath", "")
     if not place:
         said.append(fields.required(f"{at}.mountPath"))
-    elif place in places:
+    if place in places:
         said.append(fields.invalid(f"{at}.mountPath", place, "must be unique"))
     places.add(place)
     if mount.get("subPath") and mount.get("subPathExpr"):
@@ -134,6 +143,35 @@ def _propagation(mount: Object, at: str, container: Object) -> list[Cause]:
     return []
 
 
+def _read_only_below(mount: Object, path: str) -> list[Cause]:
+    mode = mount.get("recursiveReadOnly")
+    if mode in (None, "Disabled"):
+        return []
+    if mode not in _BELOW:
+        return [fields.not_supported(path, mode, _BELOW)]
+    said: list[Cause] = []
+    if not mount.get("readOnly"):
+        said.append(fields.forbidden(path, "may only be specified when readOnly is true"))
+    if mount.get("mountPropagation", "None") != "None":
+        rule = "may only be specified when mountPropagation is None or not specified"
+        said.append(fields.forbidden(path, rule))
+    return said
+
+
+def _taken(
+    use: Object, at: str, parts: tuple[str, str], others: Sequence[Object], called: str
+) -> list[Cause]:
+    """Check that a volume and a path serve as a directory or as a device, not as both."""
+    said: list[Cause] = []
+    name, place = use.get("name", ""), use.get(parts[0], "")
+    if any(other.get("name", "") == name for other in others):
+        said.append(fields.invalid(f"{at}.name", name, f"must not already exist in {called}"))
+    if any(other.get(parts[1], "") == place for other in others):
+        rule = f"must not already exist as a path in {called}"
+        said.append(fields.invalid(f"{at}.{parts[0]}", place, rule))
+    return said
+
+
 def _device(device: Object, at: str, by_name: dict[str, Object], places: set[str]) -> list[Cause]:
     said = _reference(device, at, by_name)
     volume = by_name.get(device.get("name", ""))
@@ -145,12 +183,13 @@ def _device(device: Object, at: str, by_name: dict[str, Object], places: set[str
     place = device.get("devicePath", "")
     if not place:
         said.append(fields.required(f"{at}.devicePath"))
-    elif place in places:
+    if place in places:
         said.append(fields.invalid(f"{at}.devicePath", place, "must be unique"))
-    elif ".." in place.split("/"):
+    if ".." in place.split("/"):
         rule = "can not contain backsteps ('..')"
         said.append(fields.invalid(f"{at}.devicePath", place, rule))
-    places.add(place)
+    else:
+        places.add(place)
     return said
 
 
@@ -196,13 +235,26 @@ def _ephemeral(source: Object, path: str) -> list[Cause]:
         return [fields.required(f"{path}.volumeClaimTemplate")]
     at = f"{path}.volumeClaimTemplate"
     given = template.get("metadata", {})
-    said = [
+    said = metadata.notes(given.get("annotations", {}), f"{at}.metadata.annotations")
+    said += metadata.labels(given.get("labels", {}), f"{at}.metadata.labels")
+    said += [
         fields.forbidden(f"{at}.metadata.{shown}", "cannot be set")
         for name, shown in _NOT_IN_TEMPLATES.items()
         if given.get(name)
     ]
     spec = _CLAIMS.body(template)
     return said + [Cause(f"{at}.{cause.field}", cause.reason, cause.message) for cause in spec]
+
+
+def _claim_name(claim: str, volume: str, path: str) -> list[Cause]:
+    """Check that the claim made for an ephemeral volume may have the name it will have."""
+    rules = names.subdomain(claim)
+    return [fields.invalid(path, volume, f"PVC name {fields.quote(claim)}: {r}") for r in rules]
+
+
+def _git_repo(source: Object, path: str) -> list[Cause]:
+    said = [] if source.get("repository") else [fields.required(f"{path}.repository")]
+    return said + _inside(source.get("directory", ""), f"{path}.directory")
 
 
 def _files(name_field: str) -> sources.Rule:
@@ -223,6 +275,7 @@ _POD_ONLY: Final[dict[str, sources.Rule]] = {
     "downwardAPI": pod_content.downward,
     "emptyDir": _empty_dir,
     "ephemeral": _ephemeral,
+    "gitRepo": _git_repo,
     "persistentVolumeClaim": _claim,
     "projected": pod_content.projected,
     "secret": _files("secretName"),

@@ -68,6 +68,9 @@ def _of_volume(volume: Object, at: str) -> list[str]:
         for source, text in _REMOVED.items()
         if volume.get(source) is not None
     ]
+    if {} in ((volume.get("projected") or EMPTY).get("sources") or ()):
+        name = fields.quote(volume.get("name", ""))
+        said.append(f"volume {name} (Projected) has no sources provided")
     template = (volume.get("ephemeral") or EMPTY).get("volumeClaimTemplate") or EMPTY
     resources = template.get("spec", EMPTY).get("resources", EMPTY)
     path = f"{at}.ephemeral.volumeClaimTemplate.spec.resources"

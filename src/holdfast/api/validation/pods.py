@@ -1,8 +1,8 @@
 """Rules for Pods: containers, volumes, mounts, and the few things that may change.
 
 The node part of this program runs pods only as users of volumes, so volumes and
-mounts are checked as strictly as Kubernetes does; probes, security contexts and
-the like pass through.
+mounts are checked as strictly as Kubernetes does; probes, most of the security
+contexts and the like pass through.
 
 Binding a pod to a node is its own subresource and does not go through `update`.
 """
@@ -19,6 +19,7 @@ from holdfast.api.validation import (
     metadata,
     names,
     pod_content,
+    pod_identity,
     pod_volumes,
     pod_warnings,
     quotas,
@@ -48,9 +49,11 @@ class PodRules(Rules):
     def body(self, obj: Object) -> list[Cause]:
         """Check the spec, volumes first because mounts refer to them."""
         spec = obj.get("spec", EMPTY)
-        said, volumes = pod_volumes.volumes(spec.get("volumes") or ())
+        name = obj.get("metadata", EMPTY).get("name", "")
+        said, volumes = pod_volumes.volumes(spec.get("volumes") or (), name)
         said += _containers(spec, volumes)
         said += _policies(spec)
+        said += pod_identity.of_pod(spec)
         said += metadata.labels(spec.get("nodeSelector", EMPTY), "spec.nodeSelector")
         for part in ("nodeName", "serviceAccountName"):
             if spec.get(part):
@@ -244,8 +247,10 @@ def _deadline(now: Object, was: Object) -> list[Cause]:
         return []
     if new is None:
         return [fields.invalid(path, None, "must not update from a positive integer to nil value")]
+    if not 0 <= new < 1 << 31:
+        return [fields.invalid(path, new, "must be between 0 and 2147483647, inclusive")]
     if new > old:
-        return [fields.invalid(path, new, f"must be less than or equal to previous value {old}")]
+        return [fields.invalid(path, new, "must be less than or equal to previous value")]
     return []
 
 

@@ -115,17 +115,15 @@ class AttachDetachController:
 
     async def reconcile(self, name: str) -> Outcome:
         """Look at the volume once."""
-        present = {
-            obj["spec"]["nodeName"]: obj
-            for obj in self._attachments.by(attachments.BY_VOLUME, name)
-        }
+        listed = self._attachments.by(attachments.BY_VOLUME, name)
         volume = self._wanted.volume(name)
         if volume is None:
             # Its last pod may be gone; the attachment still says what it is.
-            carried = (inlines.of_attachment(obj) for obj in present.values())
+            carried = (inlines.of_attachment(obj) for obj in listed)
             volume = next((each for each in carried if each is not None), None)
         if volume is None or not self._wanted.attachable(volume):
             return Done
+        present = {obj["spec"]["nodeName"]: obj for obj in listed if _is_own(obj, volume)}
         wanted = self._wanted.pods_by_node(volume)
         waits: list[float] = []
         for node, attachment in list(present.items()):
@@ -273,6 +271,16 @@ class AttachDetachController:
 
 def _phase(volume: Object | None) -> object:
     return ((volume or {}).get("status") or {}).get("phase")
+
+
+def _is_own(attachment: Object, volume: Object) -> bool:
+    """Whether a cluster's controller made this; what somebody else made is theirs to delete."""
+    identity = attachments.identity(volume)
+    if identity is None:
+        return True
+    driver, handle = identity
+    expected = attachments.name_of(handle, driver, attachment["spec"]["nodeName"])
+    return bool(attachment["metadata"]["name"] == expected)
 
 
 def _listed_name(volume: Object) -> str:
