@@ -77,11 +77,13 @@ def _volume_written(volume: Object, old: Object | None = None) -> None:
 def _volume_status_updated(volume: Object, old: Object) -> None:
     old_status = old.get("status", {})
     new_status = volume["status"] = {"phase": "Pending", **volume.get("status", {})}
-    if new_status["phase"] == old_status.get("phase"):
-        return
     stamp = "lastPhaseTransitionTime"
-    if new_status.get(stamp) == old_status.get(stamp):
-        volume["status"] = {**new_status, stamp: clock.rfc3339(clock.now())}
+    if new_status["phase"] == old_status.get("phase"):
+        # Who writes the same phase without the time does not take the time away.
+        if stamp in old_status:
+            new_status.setdefault(stamp, old_status[stamp])
+    elif new_status.get(stamp) == old_status.get(stamp):
+        new_status[stamp] = clock.rfc3339(clock.now())
 
 
 def _namespace_created(namespace: Object) -> None:

@@ -59,7 +59,7 @@ class EphemeralClaims:
                 await self._ensure(pod, volume)
             except (errors.Forbidden, errors.Invalid) as error:
                 name = f"{key[1]}-{volume['name']}"
-                self._recorder.event(pod, "Warning", "FailedCreate", f"create PVC {name}: {error}")
+                self._say(pod, volume, f"create PVC {name}: {error}")
                 return After(self._backoff.next(key))
         self._backoff.forget(key)
         return Done
@@ -80,8 +80,12 @@ class EphemeralClaims:
                 return
         if not views.owned_by(views.meta(found), meta["uid"]):
             where = f"{namespace}/{meta['name']}"
-            text = f'PVC "{namespace}/{name}" was not created for pod "{where}" (pod is not owner)'
-            self._recorder.event(pod, "Warning", "FailedCreate", text)
+            text = f"PVC {namespace}/{name} was not created for pod {where} (pod is not owner)"
+            self._say(pod, volume, text)
+
+    def _say(self, pod: Object, volume: Object, text: str) -> None:
+        text = f"ephemeral volume {volume['name']}: {text}"
+        self._recorder.event(pod, "Warning", "FailedBinding", text)
 
 
 def _claim(pod: Object, volume: Object, name: str) -> Object:

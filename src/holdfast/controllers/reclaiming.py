@@ -56,7 +56,7 @@ class Reclaimer:
         if not maker.startswith(IN_TREE):
             return obj
         patch: Object = {}
-        driver = migrated_to(maker, annotations)
+        driver = migrated_to(maker)
         if driver != annotations.get(MIGRATED_TO):
             patch["annotations"] = {MIGRATED_TO: driver}
         finalizers = meta.get("finalizers") or []

@@ -200,8 +200,9 @@ async def test_a_claim_of_that_name_that_is_not_the_pods_is_left_alone(cluster: 
     await cluster.make_class("c", layout="directory")
     await cluster.bound("p-scratch", "c", "1Mi")
     await cluster.create(kinds.POD, "p", spec=pod("p"))
-    text = 'PVC "default/p-scratch" was not created for pod "default/p" (pod is not owner)'
+    text = "PVC default/p-scratch was not created for pod default/p (pod is not owner)"
     await cluster.told("p", "FailedScheduling", text)
+    await cluster.told("p", "FailedBinding", f"ephemeral volume scratch: {text}")
     claim = await cluster.find(kinds.CLAIM, "p-scratch")
     assert claim is not None and "ownerReferences" not in claim["metadata"]
 
@@ -210,6 +211,6 @@ async def test_a_claim_that_a_quota_refuses_is_told_on_the_pod(cluster: Cluster)
     spec = {"hard": {"persistentvolumeclaims": "0"}}
     await cluster.create(kinds.RESOURCE_QUOTA, "q", spec=spec)
     await cluster.create(kinds.POD, "p", spec=pod("p"))
-    await cluster.told("p", "FailedCreate", "exceeded quota: q")
+    await cluster.told("p", "FailedBinding", "exceeded quota: q")
     await cluster.client.delete(kinds.RESOURCE_QUOTA, "q", "default")
     await cluster.until(kinds.CLAIM, "p-scratch", lambda claim: True)

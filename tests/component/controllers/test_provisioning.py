@@ -267,7 +267,6 @@ async def test_a_claim_of_a_migrated_class_waits_under_the_drivers_name(
     assert found["metadata"]["annotations"] == {
         views.STORAGE_PROVISIONER: "cinder.csi.openstack.org",
         views.BETA_STORAGE_PROVISIONER: "cinder.csi.openstack.org",
-        "pv.kubernetes.io/migrated-to": "cinder.csi.openstack.org",
     }
 
 

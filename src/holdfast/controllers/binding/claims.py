@@ -8,12 +8,13 @@ volume goes away it is Lost, and found again when a volume of that name comes ba
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from holdfast.api import kinds, quantity, views
 from holdfast.controllers import podclaims
 from holdfast.controllers.binding.matching import VolumeIndex, Wish
 from holdfast.controllers.binding.waiting import WaitingClaims
-from holdfast.controllers.binding.writes import MIGRATED_TO, Writes
+from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.runtime.client import Object
 from holdfast.runtime.controller import Done, Outcome
@@ -188,7 +189,7 @@ class ClaimReconciler:
         name = storage_class.provisioner
         if self._provisioners.in_tree(name):
             if not self._provisioners.serves(name):
-                message = f"no volume plugin matched name: {name}"
+                message = _UNMADE.get(name, f"no volume plugin matched name: {name}")
                 self._recorder.event(obj, "Warning", "ProvisioningFailed", message)
                 return
             if claim.spec.data_source is not None:
@@ -198,11 +199,10 @@ class ClaimReconciler:
                 )
                 self._recorder.event(obj, "Warning", "ProvisioningFailed", message)
                 return
-            await self._annotate(obj, claim, {}, name)
+            await self._annotate(obj, claim, name)
             return
         external = self._provisioners.migrated(name)
-        extra = {MIGRATED_TO: external} if external != name else {}
-        if await self._annotate(obj, claim, extra, external) is not obj:
+        if await self._annotate(obj, claim, external) is not obj:
             # The write brings the claim back here: told once, not with every step.
             return
         self._recorder.event(
@@ -214,16 +214,14 @@ class ClaimReconciler:
             "delayed, please verify that the provisioner is running and correctly registered.",
         )
 
-    async def _annotate(
-        self, obj: Object, claim: views.Claim, extra: dict[str, str], provisioner: str
-    ) -> Object:
+    async def _annotate(self, obj: Object, claim: views.Claim, provisioner: str) -> Object:
+        # Who wrote the present name alone gets no old one beside it.
+        if claim.metadata.annotations.get(views.STORAGE_PROVISIONER) == provisioner:
+            return obj
         wanted = {
             views.BETA_STORAGE_PROVISIONER: provisioner,
             views.STORAGE_PROVISIONER: provisioner,
-            **extra,
         }
-        if wanted.items() <= claim.metadata.annotations.items():
-            return obj
         return await self._writes.claim(obj, {"metadata": {"annotations": wanted}})
 
     async def _bind(self, volume: Object, claim: Object) -> None:
@@ -235,6 +233,10 @@ class ClaimReconciler:
             # A bind that failed may leave a volume that another claim was denied meanwhile.
             if self._index.release(name):
                 self.offer(name)
+
+
+# A plug-in that Kubernetes has, and that makes no volumes.
+_UNMADE: Final = {"kubernetes.io/nfs": "no provisionable volume plugin matched"}
 
 
 def _ignore(name: str) -> None:

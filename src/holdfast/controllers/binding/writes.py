@@ -8,7 +8,6 @@ Every write carries the resourceVersion it is based on, so nobody else's change 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from holdfast.api import errors, kinds, views
@@ -47,7 +46,8 @@ class Writes:
         annotations = claim["metadata"].get("annotations") or {}
         for key in (views.STORAGE_PROVISIONER, views.BETA_STORAGE_PROVISIONER):
             if key in annotations:
-                wanted = migrated_to(annotations[key], annotations)
+                # A claim of a migrated class names the driver itself, and needs no mark.
+                wanted = migrated_to(annotations[key])
                 if wanted != annotations.get(MIGRATED_TO):
                     patch = {"metadata": {"annotations": {MIGRATED_TO: wanted}}}
                     return await self.claim(claim, patch)
@@ -163,12 +163,9 @@ class Writes:
             return None
 
 
-def migrated_to(plugin: str, annotations: Mapping[str, str]) -> str | None:
+def migrated_to(plugin: str) -> str | None:
     """The value the migrated-to annotation has to have; None for no such annotation."""
-    driver = provisioners.MIGRATED.get(plugin)
-    current = annotations.get(MIGRATED_TO)
-    # A claim of a migrated class names the driver itself.
-    return current if driver is None and current == plugin else driver
+    return provisioners.MIGRATED.get(plugin)
 
 
 def _based_on(meta: Object, patch: Object) -> Object:

@@ -198,8 +198,8 @@ class Resolver:
         claim = views.claim(obj)
         if entry.ephemeral is not None and not views.owned_by(claim.metadata, pod.metadata.uid):
             raise Unmountable(
-                f'PVC "{namespace}/{name}" was not created for pod '
-                f'"{namespace}/{pod.metadata.name}" (pod is not owner)'
+                f"PVC {namespace}/{name} was not created for pod "
+                f"{namespace}/{pod.metadata.name} (pod is not owner)"
             )
         if claim.metadata.terminating:
             raise Unmountable(f"error processing PVC {namespace}/{name}: PVC is being deleted")

@@ -159,8 +159,8 @@ class VolumeBinder:
                 raise ClaimsUnready(f'persistentvolumeclaim "{name}" is being deleted')
             if entry.ephemeral is not None and not views.owned_by(claim.metadata, pod.metadata.uid):
                 raise ClaimsUnready(
-                    f'PVC "{claim.metadata.namespace}/{name}" was not created for pod '
-                    f'"{pod.metadata.namespace}/{pod.metadata.name}" (pod is not owner)'
+                    f"PVC {claim.metadata.namespace}/{name} was not created for pod "
+                    f"{pod.metadata.namespace}/{pod.metadata.name} (pod is not owner)"
                 )
             yield claim
 

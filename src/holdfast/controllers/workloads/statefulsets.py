@@ -211,6 +211,7 @@ class StatefulSets:
             "updateRevision": names[1],
         }
         status = obj.get("status") or {}
+        wanted["collisionCount"] = status.get("collisionCount", 0)
         if any(status.get(field, 0) != value for field, value in wanted.items()):
             await self._patch_status(obj, wanted)
         return current_name

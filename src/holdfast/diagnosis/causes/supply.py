@@ -31,7 +31,9 @@ _REMOVED = frozenset(
 )
 _FAILURES = ("ProvisioningFailed", "ProvisioningCleanupFailed", "FailedBinding")
 # Kubernetes' refusal of an in-tree name. It repeats for ever, also beside somebody who serves it.
-_NO_PLUGIN = re.compile(r"no volume plugin matched|provisioning in volume plugin \S+ is disabled")
+_NO_PLUGIN = re.compile(
+    r"no (provisionable )?volume plugin matched|provisioning in volume plugin \S+ is disabled"
+)
 # Of RFC 3339 text, what all clocks write alike.
 _SECONDS = len("2006-01-02T15:04:05")
 _WORKING = ("Provisioning", "ProvisioningSucceeded")
