@@ -177,6 +177,24 @@ def _attachment_created(attachment: Object) -> None:
     attachment["status"] = {"attached": False}
 
 
+# An attachment's status goes to drivers, which are to change nothing else of it.
+_NOT_OF_STATUS = ("labels", "annotations", "finalizers", "ownerReferences")
+
+
+def _attachment_status_updated(attachment: Object, old: Object) -> None:
+    _keep_metadata(attachment, old, _NOT_OF_STATUS)
+
+
+def _pod_status_updated(pod: Object, old: Object) -> None:
+    _keep_metadata(pod, old, ("ownerReferences",))
+
+
+def _keep_metadata(obj: Object, old: Object, parts: tuple[str, ...]) -> None:
+    given = {key: value for key, value in obj["metadata"].items() if key not in parts}
+    kept = {key: old["metadata"][key] for key in parts if key in old["metadata"]}
+    obj["metadata"] = {**given, **kept}
+
+
 def _status_emptied(obj: Object) -> None:
     kind = kinds.by_name(obj["apiVersion"], obj["kind"])
     element = kind.shape.fields["status"].element if kind is not None else None
@@ -214,6 +232,8 @@ _UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
 _STATUS_UPDATED: dict[Kind, Callable[[Object, Object], None]] = {
     kinds.CLAIM: _claim_status_updated,
     kinds.VOLUME: _volume_status_updated,
+    kinds.POD: _pod_status_updated,
+    kinds.VOLUME_ATTACHMENT: _attachment_status_updated,
 }
 
 

@@ -114,6 +114,34 @@ async def test_a_volume_is_attached_mounted_unmounted_and_detached(
     assert not (storage.root / volume).exists()
 
 
+async def test_a_long_error_is_told_as_far_as_an_attachment_can_hold_it(
+    cluster: Cluster, storage: Storage
+) -> None:
+    storage.fail("attach", backend_errors.Unavailable("é" * 2000))
+    await cluster.bound("data", "c", "1Mi")
+    await make_pod(cluster, "p", "data", NODE)
+    text = await cluster.told("p", "FailedAttachVolume")
+    assert text.endswith(f" : {'é' * 512}")
+    await cluster.in_phase(kinds.POD, "p", "Running")
+
+
+async def test_an_attachment_that_somebody_else_made_is_left_alone(
+    cluster: Cluster, storage: Storage
+) -> None:
+    claim = await cluster.bound("data", "c", "1Mi")
+    spec = {
+        "attacher": DRIVER,
+        "nodeName": NODE,
+        "source": {"persistentVolumeName": claim["spec"]["volumeName"]},
+    }
+    await cluster.create(kinds.VOLUME_ATTACHMENT, "by-hand", spec=spec)
+    await make_pod(cluster, "p", "data", NODE)
+    await cluster.in_phase(kinds.POD, "p", "Running")
+    await cluster.client.delete(kinds.POD, "p", "default")
+    await cluster.gone(kinds.VOLUME_ATTACHMENT, await attachment(cluster, claim, NODE))
+    assert await cluster.find(kinds.VOLUME_ATTACHMENT, "by-hand") is not None
+
+
 async def test_a_failure_to_attach_is_told_and_tried_again(
     cluster: Cluster, storage: Storage
 ) -> None:

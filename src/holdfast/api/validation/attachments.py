@@ -6,10 +6,17 @@ for life; moving a volume means deleting one attachment and creating another.
 
 from __future__ import annotations
 
+from typing import Final
+
 from holdfast.api import fields
 from holdfast.api.fields import Cause
 from holdfast.api.validation import names, sources, volumes
 from holdfast.api.validation.rules import EMPTY, Object, Rules, each
+
+MAX_METADATA: Final = 256 * 1024
+"""Bytes of what a driver says of an attachment."""
+MAX_MESSAGE: Final = 1024
+"""Bytes of the message of an error."""
 
 _ONE_SOURCE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 
@@ -34,6 +41,20 @@ class AttachmentRules(Rules):
         if new.get("spec") == old.get("spec"):
             return []
         return [fields.immutable("spec", new.get("spec"))]
+
+    def status(self, new: Object, old: Object) -> list[Cause]:
+        """Check that what the driver says is not too much."""
+        status = new.get("status", EMPTY)
+        said: list[Cause] = []
+        told: dict[str, str] = status.get("attachmentMetadata") or {}
+        if sum(len(f"{key}{text}".encode()) for key, text in told.items()) > MAX_METADATA:
+            said.append(fields.too_long("status.attachmentMetadata", MAX_METADATA))
+        for part in ("attachError", "detachError"):
+            message = (status.get(part) or EMPTY).get("message", "")
+            if len(message.encode()) > MAX_MESSAGE:
+                # The reference refuses by one number and names the other.
+                said.append(fields.too_long(f"status.{part}.message", MAX_METADATA))
+        return said
 
 
 def _source(source: Object) -> list[Cause]:

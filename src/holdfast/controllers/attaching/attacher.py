@@ -25,6 +25,8 @@ from holdfast.runtime.informer import Informers
 
 _KIND = kinds.VOLUME_ATTACHMENT
 _WORKERS = 10
+# Bytes of an error that an attachment can tell.
+_MAX_MESSAGE = 1024
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 NODE_ID = "csi.alpha.kubernetes.io/node-id"
 
@@ -241,7 +243,9 @@ class AttachmentServer:
         name = obj["metadata"]["name"]
         delay = self._backoff.next(name)
         self._pauses[name] = asyncio.get_running_loop().time() + delay
-        said = {"time": clock.rfc3339(clock.now()), "message": str(error)}
+        # An API server refuses a longer one, and the pod would never be told.
+        text = str(error).encode()[:_MAX_MESSAGE].decode(errors="ignore")
+        said = {"time": clock.rfc3339(clock.now()), "message": text}
         attached = bool((obj.get("status") or {}).get("attached"))
         await self._status(obj, {"attached": attached, field: said})
         return After(delay)
