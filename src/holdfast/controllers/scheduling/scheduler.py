@@ -21,7 +21,7 @@ from typing import Any
 
 from holdfast.api import errors, kinds, views
 from holdfast.controllers import conditions
-from holdfast.controllers.scheduling import binding, limits, placement
+from holdfast.controllers.scheduling import binding, limits, placement, restrictions
 from holdfast.kit.backoff import Backoff
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
@@ -142,8 +142,11 @@ class Scheduler:
             count = self._pods_on(node.metadata.name)
             reason = placement.refusal(pod, node, count)
             there = functools.partial(self._there, node)
+            reason = reason or restrictions.disk_taken(obj, there) or exclusive
             reason = reason or self._limits.refusal(obj, node.metadata.name, there)
-            plan = reason or exclusive or self._binder.plan(demand, node)
+            plan = reason or self._binder.plan(demand, node)
+            if not isinstance(plan, str):
+                plan = restrictions.other_zone(demand.bound, node) or plan
             if isinstance(plan, str):
                 reasons.append(plan)
             else:
