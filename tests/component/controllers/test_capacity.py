@@ -254,8 +254,8 @@ async def test_a_pod_waits_until_its_node_has_enough_free_storage(
     await make_pod(plane, "small", "net", "2Gi")
 
     assert await selected(plane, "small") == "n1"
-    text = "0/1 nodes are available: 1 node(s) did not have enough free storage."
-    assert await refused(plane, "large") == text
+    text = "0/1 nodes are available: 1 node(s) did not have enough free storage. "
+    assert (await refused(plane, "large")).startswith(text)
 
     storage.shared.available = 30 * GIB
     storage.component.loop.enqueue("net")

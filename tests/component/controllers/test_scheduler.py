@@ -75,7 +75,13 @@ def on(node: str) -> Any:
     return lambda obj: obj is not None and obj["spec"].get("nodeName") == node
 
 
-def refused(text: str) -> Any:
+NO_HELP = " preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+NO_VICTIMS = " preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+
+
+def refused(text: str, outcome: str = NO_HELP) -> Any:
+    text += outcome
+
     def holds(obj: Object | None) -> bool:
         for condition in (obj or {}).get("status", {}).get("conditions") or ():
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -101,7 +107,7 @@ async def test_a_pod_gets_a_ready_node_and_an_event(scheduling: Plane) -> None:
 
 async def test_a_pod_waits_for_a_node_and_is_woken_by_it(scheduling: Plane) -> None:
     await make_pod(scheduling, "p")
-    await scheduling.until(kinds.POD, "p", refused("no nodes available to schedule pods"))
+    await scheduling.until(kinds.POD, "p", refused("no nodes available to schedule pods", ""))
     await make_node(scheduling)
     await scheduling.until(kinds.POD, "p", on("n1"))
     assert ("FailedScheduling", "no nodes available to schedule pods") in await scheduling.reasons(
@@ -239,7 +245,35 @@ async def test_a_claim_for_one_pod_at_a_time_passes_from_pod_to_pod(scheduling: 
     await scheduling.until(kinds.POD, "first", on("n1"))
     await make_pod(scheduling, "second", "c")
     text = f"0/1 nodes are available: 1 {EXCLUSIVE_CLAIM}."
-    await scheduling.until(kinds.POD, "second", refused(text))
+    await scheduling.until(kinds.POD, "second", refused(text, NO_VICTIMS))
+    await scheduling.client.delete(kinds.POD, "first", "default", grace=0)
+    await scheduling.until(kinds.POD, "second", on("n1"))
+
+
+async def test_a_volume_of_another_zone_keeps_the_pod_from_the_node(scheduling: Plane) -> None:
+    zone = "topology.kubernetes.io/zone"
+    await make_node(scheduling, "n1", **{zone: "a"})
+    await make_class(scheduling, "quick", "Immediate")
+    await make_claim(scheduling, "c", "quick")
+    await make_volume(scheduling, "pv1", "quick", "n1")
+    await scheduling.client.patch(kinds.VOLUME, "pv1", {"metadata": {"labels": {zone: "b"}}})
+    await bind(scheduling, "c", "pv1")
+    await make_pod(scheduling, "p", "c")
+    text = "0/1 nodes are available: 1 node(s) had no available volume zone."
+    await scheduling.until(kinds.POD, "p", refused(text))
+    await scheduling.client.patch(kinds.VOLUME, "pv1", {"metadata": {"labels": {zone: "a"}}})
+    await scheduling.until(kinds.POD, "p", on("n1"))
+
+
+async def test_a_disk_in_use_keeps_the_pod_from_the_node(scheduling: Plane) -> None:
+    await make_node(scheduling)
+    source = {"rbd": {"monitors": ["m:6789"], "image": "i"}}
+    disk = {"volumes": [{"name": "d", **source}]}
+    await make_pod(scheduling, "first", **disk)
+    await scheduling.until(kinds.POD, "first", on("n1"))
+    await make_pod(scheduling, "second", **disk)
+    text = "0/1 nodes are available: 1 node(s) had no available disk."
+    await scheduling.until(kinds.POD, "second", refused(text, NO_VICTIMS))
     await scheduling.client.delete(kinds.POD, "first", "default", grace=0)
     await scheduling.until(kinds.POD, "second", on("n1"))
 

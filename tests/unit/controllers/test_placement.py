@@ -86,6 +86,15 @@ def test_a_soft_taint_outweighs_an_empty_node() -> None:
 
 
 def test_reasons_are_counted_and_sorted() -> None:
-    text = placement.explain(["b", "a", "b"], 3)
-    assert text == "0/3 nodes are available: 1 a, 2 b."
+    text = placement.explain(["b", "a", "b"], 3, {"a"})
+    assert text == (
+        "0/3 nodes are available: 1 a, 2 b. preemption: 0/3 nodes are available: "
+        "1 No preemption victims found for incoming pod, "
+        "2 Preemption is not helpful for scheduling."
+    )
+    text = placement.explain(["a"], 1, never=True)
+    assert text == (
+        "0/1 nodes are available: 1 a. preemption: not eligible due to preemptionPolicy=Never."
+    )
+    assert placement.explain_for_all("x", 0) == "no nodes available to schedule pods"
     assert placement.explain([], 0) == "no nodes available to schedule pods"

@@ -12,7 +12,7 @@ where storage can be reached.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 
 from holdfast.api import views
 from holdfast.controllers.scheduling import affinity
@@ -23,6 +23,10 @@ UNSCHEDULABLE = "node(s) were unschedulable"
 NOT_READY = "node(s) were not ready"
 AFFINITY = "node(s) didn't match Pod's node affinity/selector"
 TOO_MANY_PODS = "Too many pods"
+
+_NO_NODES = "no nodes available to schedule pods"
+_NO_VICTIMS = "No preemption victims found for incoming pod"
+_NO_HELP = "Preemption is not helpful for scheduling"
 
 
 def refusal(pod: views.Pod, node: views.Node, pods_there: int) -> str | None:
@@ -67,10 +71,36 @@ def untolerated(
     return None
 
 
-def explain(reasons: Iterable[str], nodes: int) -> str:
-    """Word the reasons of all nodes as Kubernetes does: counted, sorted, one sentence."""
+def explain(
+    reasons: Sequence[str], nodes: int, yielding: Container[str] = (), *, never: bool = False
+) -> str:
+    """Word the reasons of all nodes as Kubernetes does: counted, sorted, one sentence.
+
+    A second one says what came of looking for pods to displace: nothing, as all have one priority.
+    It is `never` looked for if the pod says so. Of nodes whose reasons are `yielding`, fewer pods
+    could have helped.
+    """
     if nodes == 0:
-        return "no nodes available to schedule pods"
+        return _NO_NODES
+    return f"{_counted(reasons, nodes)} {_preemption(reasons, nodes, yielding, never)}"
+
+
+def explain_for_all(reason: str, nodes: int, *, never: bool = False) -> str:
+    """Word one reason that keeps the pod from every node."""
+    if nodes == 0:
+        return _NO_NODES
+    first = f"0/{nodes} nodes are available: {reason}."
+    return f"{first} {_preemption([reason] * nodes, nodes, (), never)}"
+
+
+def _preemption(reasons: Sequence[str], nodes: int, yielding: Container[str], never: bool) -> str:
+    if never:
+        return "preemption: not eligible due to preemptionPolicy=Never."
+    outcomes = [_NO_VICTIMS if reason in yielding else _NO_HELP for reason in reasons]
+    return f"preemption: {_counted(outcomes, nodes)}"
+
+
+def _counted(reasons: Sequence[str], nodes: int) -> str:
     counted = sorted(f"{count} {reason}" for reason, count in Counter(reasons).items())
     return f"0/{nodes} nodes are available: {', '.join(counted)}."
 

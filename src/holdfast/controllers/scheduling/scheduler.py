@@ -32,6 +32,10 @@ COMPONENT = "default-scheduler"
 EXCLUSIVE_CLAIM = (
     "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
 )
+# Reasons that would go away with other pods.
+_YIELDING = frozenset(
+    {EXCLUSIVE_CLAIM, limits.TOO_MANY, placement.TOO_MANY_PODS, restrictions.DISK_TAKEN}
+)
 BIND_TIMEOUT = 600.0
 BIND_TIMEOUT_TEXT = (
     'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded'
@@ -109,7 +113,9 @@ class Scheduler:
             demand = self._binder.demand(pod)
         except binding.ClaimsUnready as error:
             self._unready.add(key)
-            await self._refuse(obj, f"0/{len(self._nodes.all())} nodes are available: {error}.")
+            nodes = len(self._nodes.all())
+            text = placement.explain_for_all(str(error), nodes, never=_never_displaces(obj))
+            await self._refuse(obj, text)
             return Done
         self._unready.discard(key)
         choice = self._choose(obj, pod, demand)
@@ -152,7 +158,8 @@ class Scheduler:
             else:
                 fitting.append((placement.preference(pod, node, count), plan))
         if not fitting:
-            return placement.explain(reasons, len(nodes))
+            never = _never_displaces(obj)
+            return placement.explain(reasons, len(nodes), _YIELDING, never=never)
         return min(fitting, key=lambda ranked: ranked[0])[1]
 
     def _held_exclusively(self, pod: views.Pod, demand: binding.Demand) -> str | None:
@@ -271,6 +278,10 @@ class Scheduler:
     def _wake(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._controller.enqueue(key)
+
+
+def _never_displaces(obj: dict[str, Any]) -> bool:
+    return bool(obj.get("spec", {}).get("preemptionPolicy") == "Never")
 
 
 def _is_ours(obj: dict[str, Any]) -> bool:
