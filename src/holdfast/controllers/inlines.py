@@ -36,7 +36,9 @@ def of_pod(pod: Mapping[str, Any]) -> Iterator[Object]:
                 csi["fsType"] = handle.fs_type
             if handle.read_only:
                 csi["readOnly"] = True
-            yield _volume({"accessModes": ["ReadWriteOnce"], "csi": csi})
+            # An attachment is given no defaults, so it says the mode itself.
+            modes = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}
+            yield _volume({**modes, "csi": csi})
 
 
 def of_attachment(attachment: Mapping[str, Any]) -> Object | None:

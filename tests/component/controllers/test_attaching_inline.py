@@ -71,6 +71,7 @@ async def test_a_pods_own_disk_is_attached_for_it_and_detached_after_it(
         "volumeHandle": DISK,
         "fsType": "ext4",
     }
+    assert found["spec"]["source"]["inlineVolumeSpec"]["volumeMode"] == "Filesystem"
     assert "persistentVolumeName" not in found["spec"]["source"]
     node = await cluster.until(kinds.NODE, NODE, lambda n: "volumesAttached" in n["status"])
     assert [each["name"] for each in node["status"]["volumesAttached"]] == [LISTED]

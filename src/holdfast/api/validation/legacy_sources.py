@@ -27,6 +27,7 @@ _MANAGED_DISK: Final = (
     "/providers/microsoft.compute/disks/{disk-id}"
 )
 _BLOB_DISK: Final = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"
+_ISCSI_FORM: Final = "must be valid format"
 _ISCSI_NAMES: Final = {
     "iqn": re.compile(r"iqn\.\d{4}-\d{2}\.([A-Za-z0-9\-.]+)(:[^,;*&$|\s]+)$", re.ASCII),
     "eui": re.compile(r"eui.[A-Za-z0-9]{16}$"),
@@ -154,10 +155,15 @@ def _flocker(source: Object, path: str) -> list[Cause]:
     return said
 
 
-def _iscsi(source: Object, path: str) -> list[Cause]:
+def iscsi_of_pod(source: Object, path: str) -> list[Cause]:
+    """Check the source in a pod, where a name of no known form is told so."""
+    return _iscsi(source, path, f"{_ISCSI_FORM} starting with iqn, eui, or naa")
+
+
+def _iscsi(source: Object, path: str, unknown: str = _ISCSI_FORM) -> list[Cause]:
     said = _required(source, path, "targetPortal", "iqn")
     if source.get("iqn"):
-        said += _iscsi_name(source["iqn"], f"{path}.iqn")
+        said += _iscsi_name(source["iqn"], f"{path}.iqn", unknown)
     said += _between(source.get("lun", 0), f"{path}.lun", 0)
     with_passwords = source.get("chapAuthDiscovery") or source.get("chapAuthSession")
     if with_passwords and "secretRef" not in source:
@@ -165,18 +171,17 @@ def _iscsi(source: Object, path: str) -> list[Cause]:
     if "secretRef" in source:
         said += _required(source["secretRef"], f"{path}.secretRef", "name")
     if "initiatorName" in source:
-        said += _iscsi_name(source["initiatorName"], f"{path}.initiatorname")
+        said += _iscsi_name(source["initiatorName"], f"{path}.initiatorname", unknown)
     return said
 
 
-def _iscsi_name(name: str, path: str) -> list[Cause]:
+def _iscsi_name(name: str, path: str, unknown: str) -> list[Cause]:
     form = _ISCSI_NAMES.get(name[:3])
     if form is None:
-        rule = "must be valid format starting with iqn, eui, or naa"
-        return [fields.invalid(path, name, rule)]
+        return [fields.invalid(path, name, unknown)]
     # A qualified name may stand anywhere in the text, the other two forms are all of it.
     found = form.search(name) if name.startswith("iqn") else form.match(name)
-    return [] if found else [fields.invalid(path, name, "must be valid format")]
+    return [] if found else [fields.invalid(path, name, _ISCSI_FORM)]
 
 
 def _iscsi_of_volume(source: Object, path: str, volume: str) -> list[Cause]:

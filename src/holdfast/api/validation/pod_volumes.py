@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import amounts, metadata, names, pod_content, sources
+from holdfast.api.validation import amounts, legacy_sources, metadata, names, pod_content, sources
 from holdfast.api.validation.claims import ClaimRules
 from holdfast.api.validation.rules import Object, each
 
@@ -276,6 +276,7 @@ _POD_ONLY: Final[dict[str, sources.Rule]] = {
     "emptyDir": _empty_dir,
     "ephemeral": _ephemeral,
     "gitRepo": _git_repo,
+    "iscsi": legacy_sources.iscsi_of_pod,
     "persistentVolumeClaim": _claim,
     "projected": pod_content.projected,
     "secret": _files("secretName"),
