@@ -44,6 +44,8 @@ def _refusal(pod: Object, node: str, uid: str | None) -> str:
         return f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta['uid']}"
     if "deletionTimestamp" in meta:
         return f"pod {meta['name']} is being deleted, cannot be assigned to a host"
+    if pod["spec"].get("schedulingGates"):
+        return f"pod {meta['name']} has non-empty .spec.schedulingGates"
     if current and current != node:
         return f'pod {meta["name"]} is already assigned to node "{current}"'
     return ""

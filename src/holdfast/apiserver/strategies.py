@@ -116,6 +116,16 @@ def _pod_created(pod: Object) -> None:
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
         gates.drop_from_pod(spec)
     pod["status"] = {"phase": "Pending", "qosClass": _quality_of(pod.get("spec") or {})}
+    if spec and spec.get("schedulingGates"):
+        pod["status"]["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastTransitionTime": clock.rfc3339(clock.now()),
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+        ]
 
 
 def _quality_of(spec: Object) -> str:

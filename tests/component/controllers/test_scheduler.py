@@ -278,6 +278,17 @@ async def test_a_disk_in_use_keeps_the_pod_from_the_node(scheduling: Plane) -> N
     await scheduling.until(kinds.POD, "second", on("n1"))
 
 
+async def test_a_pod_is_placed_when_its_last_gate_is_gone(scheduling: Plane) -> None:
+    await make_node(scheduling)
+    made = await make_pod(scheduling, "p", schedulingGates=[{"name": "example.com/later"}])
+    assert made["status"]["conditions"][0]["reason"] == "SchedulingGated"
+    await asyncio.sleep(0.1)
+    found = await scheduling.find(kinds.POD, "p")
+    assert found is not None and "nodeName" not in found["spec"]
+    await scheduling.client.patch(kinds.POD, "p", {"spec": {"schedulingGates": None}}, "default")
+    await scheduling.until(kinds.POD, "p", on("n1"))
+
+
 async def test_a_scheduler_that_starts_late_finds_its_pods(plane: Plane) -> None:
     await make_node(plane)
     await make_pod(plane, "p")

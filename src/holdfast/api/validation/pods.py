@@ -64,7 +64,7 @@ class PodRules(Rules):
             said.append(fields.invalid("spec.activeDeadlineSeconds", deadline, rule))
         for index, toleration in enumerate(spec.get("tolerations") or ()):
             said += _toleration(toleration, f"spec.tolerations[{index}]")
-        return said + _affinity(spec.get("affinity", EMPTY))
+        return said + _gates(spec) + _affinity(spec.get("affinity", EMPTY))
 
     def transition(self, new: Object, old: Object) -> list[Cause]:
         """Check that only images, deadline, grace period and tolerations changed."""
@@ -82,6 +82,7 @@ class PodRules(Rules):
             if toleration | {"tolerationSeconds": 0} not in kept:
                 said.append(fields.forbidden("spec.tolerations", _ADD_ONLY))
                 break
+        said += _new_gates(now, was)
         if _fixed_parts(now, was) != _fixed_parts(was, was):
             said.append(fields.forbidden("spec", _MAY_CHANGE))
         return said
@@ -240,6 +241,31 @@ def _affinity(affinity: Object) -> list[Cause]:
     return selecting.node_selector(required, path) if required is not None else []
 
 
+def _gates(spec: Object) -> list[Cause]:
+    said: list[Cause] = []
+    seen: set[str] = set()
+    for index, gate in enumerate(spec.get("schedulingGates") or ()):
+        at, name = f"spec.schedulingGates[{index}]", gate.get("name", "")
+        said += each(at, name, names.qualified(name))
+        if name in seen:
+            said.append(fields.duplicate(at, name))
+        seen.add(name)
+    if seen and spec.get("nodeName"):
+        rule = "cannot be set until all schedulingGates have been cleared"
+        said.append(fields.forbidden("spec.nodeName", rule))
+    return said
+
+
+def _new_gates(now: Object, was: Object) -> list[Cause]:
+    known = {gate.get("name") for gate in was.get("schedulingGates") or ()}
+    rule = "only deletion is allowed, but found new scheduling gate"
+    return [
+        fields.forbidden(f"spec.schedulingGates[{index}].name", f"{rule} '{gate.get('name')}'")
+        for index, gate in enumerate(now.get("schedulingGates") or ())
+        if gate.get("name") not in known
+    ]
+
+
 def _deadline(now: Object, was: Object) -> list[Cause]:
     new, old = now.get("activeDeadlineSeconds"), was.get("activeDeadlineSeconds")
     path = "spec.activeDeadlineSeconds"
@@ -256,7 +282,7 @@ def _deadline(now: Object, was: Object) -> list[Cause]:
 
 def _fixed_parts(spec: Object, stored: Object) -> Object:
     """Return the spec without what an update may change."""
-    free = ("activeDeadlineSeconds", "tolerations")
+    free = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
     kept = {name: value for name, value in spec.items() if name not in free}
     for part in ("containers", "initContainers"):
         if part in kept:
