@@ -85,7 +85,7 @@ async def test_a_claim_is_not_defaulted_when_it_names(
     await control.settled(quiet=0.3)  # a disk may take that long to write an event
     looks = sum(told.count for told in await control.told("c"))
     await control.create(default("gold"))
-    await control.settled(quiet=0.3)  # a disk may take that long to write an event
+    await control.settled(quiet=0.3)
 
     assert class_of(await control.find(kinds.CLAIM, "c")) == before
     assert sum(told.count for told in await control.told("c")) == looks, "woken for nothing"
