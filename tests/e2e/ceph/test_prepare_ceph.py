@@ -89,6 +89,25 @@ def test_a_user_with_too_few_rights_gets_those_it_needs(
     assert storage_class["parameters"]["adminId"] == "poor"
 
 
+def test_a_user_of_two_pools_keeps_the_rights_it_has(
+    running: machine.Machine, ceph: Cluster
+) -> None:
+    for pool in ("shared-a", "shared-b"):
+        _prepare(running, ceph, "--pool", pool, "--user", "shared")
+        if pool == "shared-a":
+            rights = ("mon", "profile rbd", "osd", f"profile rbd pool={pool}", "mds", "allow r")
+            ceph.ceph("auth", "caps", "client.shared", *rights)
+    (entry,) = json.loads(ceph.ceph("auth", "get", "client.shared", "--format", "json"))
+    assert entry["caps"]["osd"] == "profile rbd pool=shared-a, profile rbd pool=shared-b"
+    assert entry["caps"]["mds"] == "allow r"
+    assert entry["caps"]["mon"].count("profile rbd") == 1
+    said = [
+        _prepare(running, ceph, "--pool", pool, "--user", "shared")[1]
+        for pool in ("shared-a", "shared-a", "shared-b")
+    ]
+    assert ["made:" in each for each in said] == [True, False, False]
+
+
 def test_without_a_configuration_the_error_says_what_to_do(
     running: machine.Machine, tmp_path: Path
 ) -> None:

@@ -145,7 +145,8 @@ def _of_caps(found: shelf.Shelf) -> Iterator[Finding]:
     wanted = preparing.caps(preparing.Wish(found.pool, user))
     rights = " ".join(f"{daemon} '{right}'" for daemon, right in wanted.items())
     prepare = f"holdfast prepare ceph --pool {found.pool} --user {user}"
-    remedy = f"ceph auth caps client.{user} {rights}, or {prepare}"
+    # `ceph auth caps` takes away what it does not name, such as the rights in other pools.
+    remedy = f"{prepare}; or, if it uses nothing else, ceph auth caps client.{user} {rights}"
     if not _may_write(found):
         what = f"client.{user} may not write to the pool"
         yield Finding("ceph caps", "error", what, found.where, remedy)

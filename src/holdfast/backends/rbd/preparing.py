@@ -133,6 +133,7 @@ class _Preparation:
         entry = self._entry()
         if entry is not None and enough(entry.get("caps", {}), wanted):
             return Step(f"user {name} with the rights it needs", False)
+        wanted = extended(entry.get("caps", {}), wanted) if entry else wanted
         flat = [text for pair in wanted.items() for text in pair]
         rights = " ".join(f"{daemon} '{right}'" for daemon, right in wanted.items())
         if not self._dry_run:
@@ -166,6 +167,19 @@ def enough(has: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
         if given != "allow *" and not {part.strip() for part in right.split(",")} <= parts:
             return False
     return True
+
+
+def extended(has: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return what a user has and what it lacks: Ceph replaces all rights by those it is given."""
+    found = dict(has)
+    for daemon, right in wanted.items():
+        if enough(has, {daemon: right}):
+            continue
+        given = has.get(daemon, "")
+        parts = {part.strip() for part in given.split(",")}
+        lacking = [part.strip() for part in right.split(",") if part.strip() not in parts]
+        found[daemon] = ", ".join(filter(None, (given, *lacking)))
+    return found
 
 
 def _connected(

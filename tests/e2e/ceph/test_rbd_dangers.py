@@ -1,0 +1,275 @@
+"""What could cost somebody data or leave something behind: odd ids, clients, copies, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.backends import errors
+from holdfast.backends.protocol import ImageFile, Volume, VolumeHandle, VolumeRequest, VolumeSource
+from holdfast.backends.rbd import exclusive, nodeids, usage
+from holdfast.backends.rbd.backend import RbdBackend
+from holdfast.backends.rbd.clusters import Clusters
+from holdfast.backends.rbd.mappers.krbd import KernelMapper
+from holdfast.backends.rbd.mappers.qemu import QemuMapper
+from holdfast.backends.rbd.maprecords import MapRecords
+from holdfast.backends.rbd.node_side import RbdNodeSide
+from holdfast.backends.rbd.shelf import CREATING, Shelf
+from servers.ceph.pools import Pool
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def shelf(pool: Pool, tmp_path: Path) -> Iterator[Shelf]:
+    """The pool as another process of Holdfast sees it."""
+    clusters = Clusters(pool.instances, tmp_path / "other")
+    with clusters.connected("main", {}) as connection:
+        yield Shelf(connection, "main", pool.name)
+    clusters.close()
+
+
+@pytest.fixture
+def old_kernel(tmp_path: Path) -> KernelMapper:
+    """The kernel's client as a kernel has it that knows layering and nothing else."""
+    bus = tmp_path / "bus"
+    (bus / "devices").mkdir(parents=True)
+    (bus / "supported_features").write_text("0x1\n")
+    return KernelMapper(bus)
+
+
+def _handle(volume: Volume) -> VolumeHandle:
+    return VolumeHandle(volume.id, volume.context, "ext4")
+
+
+def _write(mapped: object, data: bytes) -> None:
+    assert isinstance(mapped, ImageFile)
+    with mapped.path.open("r+b") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+async def _made(backend: RbdBackend, name: str, **parameters: str) -> Volume:
+    return await backend.create_volume(VolumeRequest(name, 32 * MIB, parameters))
+
+
+async def test_a_snapshots_id_never_removes_or_grows_its_image(
+    backend: RbdBackend, pool: Pool
+) -> None:
+    """As of a PersistentVolume that somebody wrote for a snapshot, with the policy Delete."""
+    made = await _made(backend, "pvc-base")
+    pool.ceph.rbd("snap", "create", "--no-progress", f"{pool.name}/pvc-base@monday")
+    with pytest.raises(errors.Invalid, match=f"rbd snap rm {pool.name}/pvc-base@monday"):
+        await backend.delete_volume(f"{made.id}@monday")
+    with pytest.raises(errors.Invalid):
+        await backend.expand(f"{made.id}@monday", 64 * MIB)
+    with pytest.raises(errors.Invalid):
+        await backend.create_snapshot("tuesday", f"{made.id}@monday")
+    assert pool.images() == ["pvc-base"]
+    assert (await backend.get_volume(made.id)).size == 32 * MIB
+    # The remedy is a command; this is it.
+    pool.ceph.rbd("snap", "rm", "--no-progress", f"{pool.name}/pvc-base@monday")
+
+
+async def test_a_second_volume_of_one_image_leaves_the_first_ones_mapping_alone(
+    backend: RbdBackend, node: RbdNodeSide, pool: Pool
+) -> None:
+    made = await _made(backend, "pvc-two-names")
+    first = await node.connect(_handle(made), {})
+    again = f"rbd:{pool.ceph.monitor}/{pool.name}/pvc-two-names"
+    context = {"user": pool.user, "static": "true"}
+    second = VolumeHandle(again, context, "ext4", secrets=pool.secret)
+    with pytest.raises(errors.Conflict, match=f"mapped for another volume .{made.id}."):
+        await node.connect(second, {})
+    _write(first, b"goes on")
+    await node.disconnect(second)
+    _write(first, b"goes on and on")
+    await node.disconnect(_handle(made))
+    await node.connect(second, {})
+    await node.disconnect(second)
+
+
+async def test_a_mapping_whose_maker_was_killed_is_noted_and_fenced(
+    backend: RbdBackend, node: RbdNodeSide, shelf: Shelf, pool: Pool, tmp_path: Path
+) -> None:
+    made = await _made(backend, "pvc-unnoted")
+    mapped = await node.connect(_handle(made), {})
+    records = MapRecords(tmp_path / "node-1" / "maps")
+    record = records.read(made.id)
+    assert record is not None and record.address
+    # What a kill leaves that comes when the image is mapped, and not yet noted.
+    records.write(dataclasses.replace(record, address=""))
+    usage.forget(shelf, "pvc-unnoted", record.address)
+    again = RbdNodeSide(pool.instances, tmp_path / "node-1", name="node-1")
+    assert await again.connect(_handle(made), {}) == mapped
+    assert records.read(made.id) == record
+    await backend.fence(nodeids.of("node-1"))
+    with pytest.raises(OSError):
+        _write(mapped, b"late")
+    await again.disconnect(_handle(made))
+    await backend.unfence(nodeids.of("node-1"))
+    await again.close()
+
+
+async def test_who_looks_after_an_image_for_a_moment_is_not_taken_for_the_node(
+    backend: RbdBackend, node: RbdNodeSide, shelf: Shelf
+) -> None:
+    """The provisioner grows an image or takes a snapshot of it just when a node maps it."""
+    made = await _made(backend, "pvc-visited")
+    await node.connect(_handle(made), {})
+    (ours,) = (await asyncio.to_thread(usage.users, shelf, "pvc-visited"))[:1]
+    with shelf.opened("pvc-visited", writable=True):
+        with pytest.raises(errors.Conflict, match="several clients have the image open"):
+            await asyncio.to_thread(
+                exclusive.register, shelf, "pvc-visited", "node-1", (), patience=0.2
+            )
+        waiting = asyncio.create_task(
+            asyncio.to_thread(exclusive.register, shelf, "pvc-visited", "node-1", ())
+        )
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    assert await waiting == ours.address
+    await node.disconnect(_handle(made))
+
+
+async def test_a_reader_takes_no_features_off_an_image_in_use(
+    backend: RbdBackend,
+    node: RbdNodeSide,
+    pool: Pool,
+    old_kernel: KernelMapper,
+    tmp_path: Path,
+) -> None:
+    made = await _made(backend, "pvc-features")
+    await node.connect(_handle(made), {})
+    reader = RbdNodeSide(pool.instances, tmp_path / "node-2", name="node-2", mappers=[old_kernel])
+    with pytest.raises(errors.Conflict, match="only without exclusive-lock"):
+        await reader.connect(dataclasses.replace(_handle(made), read_only=True), {})
+    assert "exclusive-lock" in pool.ceph.rbd("info", f"{pool.name}/pvc-features")
+    await node.disconnect(_handle(made))
+    await reader.close()
+
+
+async def test_what_a_copy_that_was_cut_off_leaves_does_not_keep_its_origin(
+    backend: RbdBackend, shelf: Shelf, pool: Pool
+) -> None:
+    origin = await _made(backend, "pvc-copied")
+    snapshot = f"{pool.name}/pvc-copied@holdfast-clone-pvc-gone"
+    pool.ceph.rbd("snap", "create", "--no-progress", snapshot)
+    shelf.volumes.set("pvc-gone", {"state": CREATING})
+    with pytest.raises(errors.Conflict, match="being copied to pvc-gone"):
+        await backend.delete_volume(origin.id)
+    await backend.delete_volume(f"rbd:main/{pool.name}/pvc-gone")
+    await backend.delete_volume(origin.id)
+    assert pool.images() == [] and pool.leftovers() == set()
+
+
+async def test_a_copy_that_somebody_made_is_not_taken_for_its_origin(
+    backend: RbdBackend, pool: Pool
+) -> None:
+    """Ceph copies an image's metadata with it, and there stands whose the image is."""
+    await _made(backend, "pvc-original")
+    pool.ceph.rbd("cp", "--no-progress", f"{pool.name}/pvc-original", f"{pool.name}/pvc-copy")
+    assert "dev.holdfast.volume" in pool.ceph.rbd("image-meta", "ls", f"{pool.name}/pvc-copy")
+    with pytest.raises(errors.AlreadyExists, match="did not make it"):
+        await _made(backend, "pvc-copy")
+    pool.ceph.rbd("rm", "--no-progress", f"{pool.name}/pvc-copy")
+
+
+async def test_an_image_that_was_fetched_from_the_trash_stays(
+    backend: RbdBackend, pool: Pool
+) -> None:
+    """It waits there for its clone; an administrator wants it back, and then the clone goes."""
+    made = await _made(backend, "pvc-wanted")
+    copy = await backend.create_volume(
+        VolumeRequest("pvc-clone", 32 * MIB, source=VolumeSource("volume", made.id))
+    )
+    await backend.delete_volume(made.id)
+    (number,) = (
+        each["id"]
+        for each in json.loads(pool.ceph.rbd("trash", "ls", pool.name, "--format", "json"))
+    )
+    pool.ceph.rbd("trash", "restore", "--pool", pool.name, number)
+    await backend.delete_volume(copy.id)
+    assert pool.images() == ["pvc-wanted"]
+    await backend.delete_volume(made.id)
+    assert pool.images() == [] and pool.leftovers() == set()
+
+
+async def test_a_pool_that_was_made_anew_is_used(pool: Pool, tmp_path: Path) -> None:
+    name = f"{pool.name}-anew"
+    key = pool.ceph.make_pool(name, name)
+    pool.ceph.ceph("config", "set", "mon", "mon_allow_pool_delete", "true")
+    parameters = {"monitors": pool.ceph.monitor, "adminId": name, "pool": name}
+    request = VolumeRequest("pvc-anew", 32 * MIB, parameters, secrets={"key": key})
+    backend = RbdBackend({}, tmp_path / "backend")
+    await backend.create_volume(request)
+    pool.ceph.ceph("osd", "pool", "rm", name, name, "--yes-i-really-really-mean-it")
+    pool.ceph.make_pool(name, name)
+    made = None
+    for _ in range(3):
+        try:
+            made = await backend.create_volume(request)
+        except errors.BackendError:
+            await asyncio.sleep(0.5)
+    assert made is not None
+    assert pool.ceph.images(name) == ["pvc-anew"]
+    await backend.delete_volume(made.id, secrets={"key": key})
+    await backend.close()
+
+
+async def test_ceph_csis_notes_in_a_namespace_are_found_and_removed(
+    pool: Pool, tmp_path: Path
+) -> None:
+    identity, space = str(uuid.uuid4()), f"{pool.name}/csi"
+    pool.ceph.rbd("namespace", "create", space)
+    pool.ceph.rbd("create", "--size", "20", f"{space}/prefix-{identity}")
+    note, directory = f"csi.volume.{identity}", "csi.volumes.default"
+    where = ("-p", pool.name, "-N", "csi")
+    for name, key, value in (
+        (note, "csi.imagename", f"prefix-{identity}"),
+        (note, "csi.volname", "pvc-of-csi"),
+        (directory, "csi.volume.pvc-of-csi", identity),
+    ):
+        pool.ceph.rados(*where, "setomapval", name, key, value)
+    stats = json.loads(pool.ceph.ceph("osd", "pool", "ls", "detail", "--format", "json"))
+    number = next(each["pool_id"] for each in stats if each["pool_name"] == pool.name)
+    main = {**pool.instances["main"], "rados_namespace": "csi"}
+    backend = RbdBackend({"main": main}, tmp_path / "backend")
+    handle = f"0001-0004-main-{number:016x}-{identity}"
+    assert (await backend.get_volume(handle)).size == 20 * MIB
+    await backend.delete_volume(handle)
+    await backend.close()
+    assert pool.ceph.images(space) == []
+    assert note not in pool.ceph.rados(*where, "ls").split()
+    assert pool.ceph.rados(*where, "listomapkeys", directory).strip() == ""
+
+
+async def test_a_node_follows_its_settings_where_monitors_have_moved(
+    backend: RbdBackend, node: RbdNodeSide
+) -> None:
+    made = await _made(backend, "pvc-moved")
+    old = dataclasses.replace(made, context={**made.context, "monitors": "192.0.2.1:6789"})
+    assert isinstance(await node.connect(_handle(old), {}), ImageFile)
+    await node.disconnect(_handle(old))
+
+
+async def test_the_settings_mapper_is_preferred(
+    backend: RbdBackend, pool: Pool, old_kernel: KernelMapper, tmp_path: Path
+) -> None:
+    made = await _made(backend, "pvc-mapper", imageFeatures="layering")
+    main = {**pool.instances["main"], "mounter": "qemu"}
+    mappers = (old_kernel, QemuMapper())
+    side = RbdNodeSide({"main": main}, tmp_path / "node-1", name="node-1", mappers=mappers)
+    assert isinstance(await side.connect(_handle(made), {}), ImageFile)
+    await side.disconnect(_handle(made))
+    await side.close()
