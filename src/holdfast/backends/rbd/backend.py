@@ -121,12 +121,19 @@ class RbdBackend:
         parsed = ids.parse(id)
         if parsed is None:
             return
+        if isinstance(parsed, ImageId) and parsed.snapshot:
+            raise errors.Invalid(
+                "it is a snapshot, and not removed as a volume: its image holds more than that",
+                parsed.spec,
+                f"remove it with `rbd snap rm {parsed.spec}`, and then the PersistentVolume's "
+                "finalizer; the policy Retain leaves it alone",
+            )
 
         def work(image: ImageId) -> None:
             with self._shelf(image, secrets) as shelf:
                 removal.delete(shelf, image.image)
                 if isinstance(parsed, CsiId):
-                    csijournal.remove(shelf.connection, parsed)
+                    csijournal.remove(shelf.connection, parsed, image.namespace)
 
         image = await self._run(lambda: self._clusters.resolve(parsed, secrets))
         async with self._locks.hold(str(image)):
@@ -166,6 +173,8 @@ class RbdBackend:
         """Grow the image; the node's device and file system follow."""
         image = await self._resolved(id, secrets)
         wanted = creation.rounded(size)
+        if image.snapshot:
+            raise errors.Invalid("a snapshot cannot grow", image.spec, "restore it to a new volume")
 
         def work() -> Volume:
             with (
@@ -174,7 +183,8 @@ class RbdBackend:
                 failures.translated("grow the image", image.spec),
             ):
                 if int(handle.size()) < wanted:
-                    handle.resize(wanted)
+                    # Another replica may have made it larger meanwhile.
+                    handle.resize(wanted, allow_shrink=False)
                 return Volume(id, int(handle.size()), {}, None, True)
 
         async with self._locks.hold(str(image)):
@@ -190,6 +200,8 @@ class RbdBackend:
     ) -> Snapshot:
         """Take a snapshot; the image may be in use."""
         image = await self._resolved(volume_id, secrets)
+        if image.snapshot:
+            raise errors.Invalid("a snapshot of a snapshot", image.spec, "restore it first")
         snapshot = parameters.get("snapshotNamePrefix", "") + name
         ids.check_name(snapshot, "snapshot")
 

@@ -21,6 +21,8 @@ from holdfast.backends.rbd.parameters import RbdParameters
 from holdfast.backends.rbd.shelf import Shelf
 
 LONGEST_CHAIN = 4
+# A volume is copied through a snapshot of its own, gone again once the clone exists.
+PASSING = "holdfast-clone-"
 
 
 def create(
@@ -39,18 +41,17 @@ def create(
     )
     _clear(shelf, image)
     parent = parents.home_of(origin.image)
-    # A volume is copied through a snapshot of its own, gone again once the clone exists.
     passing = source.kind == "volume"
-    snapshot = f"holdfast-clone-{image}" if passing else origin.snapshot
+    snapshot = f"{PASSING}{image}" if passing else origin.snapshot
     if passing:
-        _snapshot(parents, parent, snapshot)
+        take_passing(parents, parent, snapshot)
     try:
         _clone(shelf, parents, parent, snapshot, image, data_pool, chosen)
         _fit(shelf, image, size)
         _flatten(shelf, image, chosen)
     finally:
         if passing:
-            _forget_snapshot(parents, parent, snapshot)
+            forget_passing(parents, parent, snapshot)
 
 
 def chain(shelf: Shelf, image: str) -> int:
@@ -91,7 +92,8 @@ def _clear(shelf: Shelf, image: str) -> None:
     shelf.remove_remains(image)
 
 
-def _snapshot(shelf: Shelf, image: str, name: str) -> None:
+def take_passing(shelf: Shelf, image: str, name: str) -> None:
+    """Take the snapshot that a volume is copied through."""
     with (
         shelf.opened(image, writable=True) as handle,
         failures.translated("take a snapshot to clone from", shelf.id(image).spec),
@@ -100,7 +102,8 @@ def _snapshot(shelf: Shelf, image: str, name: str) -> None:
             handle.create_snap(name)
 
 
-def _forget_snapshot(shelf: Shelf, image: str, name: str) -> None:
+def forget_passing(shelf: Shelf, image: str, name: str) -> None:
+    """Remove the snapshot that a volume was copied through; clones of it stay."""
     with (
         shelf.opened(image, writable=True) as handle,
         failures.translated("remove the snapshot that was cloned", shelf.id(image).spec),

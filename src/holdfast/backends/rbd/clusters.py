@@ -208,8 +208,9 @@ class Clusters:
 
         instance = self.find(id.cluster)
         name = instance.name if instance else id.cluster
-        pool, image = csijournal.find(connection, id)
-        return ImageId(name, pool, image, instance.namespace if instance else "")
+        namespace = instance.namespace if instance else ""
+        pool, image = csijournal.find(connection, id, namespace)
+        return ImageId(name, pool, image, namespace)
 
 
 class _Memory:

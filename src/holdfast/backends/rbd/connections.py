@@ -11,6 +11,7 @@ not kept: the next call connects anew.
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,14 @@ class Connection:
                 self._contexts[name, namespace] = found
             return found
 
+    def forget_pools(self) -> None:
+        """Look pools up anew: one that was removed and made again has another number.
+
+        Their contexts are closed when the last call that uses them is done.
+        """
+        with self._lock:
+            self._contexts.clear()
+
     def close(self) -> None:
         """Give up the connection."""
         with self._lock:
@@ -106,8 +115,11 @@ class Connections:
             yield connection
         except errors.BackendError as error:
             cause = error.__cause__
-            if cause is not None and failures.number_of(cause) == failures.FENCED:
+            number = failures.number_of(cause) if cause is not None else None
+            if number == failures.FENCED:
                 self.forget(connection)
+            elif number == errno.ENOENT:
+                connection.forget_pools()
             raise
         finally:
             with self._lock:

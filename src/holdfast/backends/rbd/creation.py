@@ -114,13 +114,20 @@ def _lost_record(shelf: Shelf, image: str) -> dict[str, Any]:
         content = json.loads(owner.read(shelf, image))
     except ValueError:
         content = None
-    if isinstance(content, dict):
+    # Ceph copies what is written there to clones and copies of an image.
+    if isinstance(content, dict) and _names(str(content.get("id")), shelf, image):
         return {**content, "state": READY}
     raise errors.AlreadyExists(
         "an image of that name exists, and Holdfast did not make it",
         shelf.id(image).spec,
         "rename or remove it, or write a PersistentVolume that names it",
     )
+
+
+def _names(id: str, shelf: Shelf, image: str) -> bool:
+    found = ids.parse(id)
+    here = shelf.id(image)
+    return isinstance(found, ids.ImageId) and found.spec == here.spec
 
 
 def _size(shelf: Shelf, image: str) -> int | None:

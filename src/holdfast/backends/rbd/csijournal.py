@@ -17,19 +17,19 @@ IMAGE_PREFIX = "csi-vol-"
 _DIRECTORY = "csi.volumes.default"
 
 
-def find(connection: Connection, id: CsiId) -> tuple[str, str]:
+def find(connection: Connection, id: CsiId, namespace: str = "") -> tuple[str, str]:
     """Return pool and image of a handle. Raises errors.NotFound for an unknown pool."""
     with failures.translated("find the pool of a ceph-csi volume", f"pool {id.pool_number}"):
         pool = connection.rados.pool_reverse_lookup(id.pool_number)
-    names = _read(connection, connection.pool(pool), id.uuid)
+    names = _read(connection, connection.pool(pool, namespace), id.uuid)
     return pool, names.get("csi.imagename") or IMAGE_PREFIX + id.uuid
 
 
-def remove(connection: Connection, id: CsiId) -> None:
+def remove(connection: Connection, id: CsiId, namespace: str = "") -> None:
     """Remove the notes about a volume whose image is gone."""
     with failures.translated("find the pool of a ceph-csi volume", f"pool {id.pool_number}"):
         pool = connection.rados.pool_reverse_lookup(id.pool_number)
-    context = connection.pool(pool)
+    context = connection.pool(pool, namespace)
     rados = connection.modules.rados
     request = _read(connection, context, id.uuid).get("csi.volname")
     with failures.translated("remove ceph-csi's note of a volume", id.uuid):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from holdfast.backends import errors
 from holdfast.backends.rbd import failures, fencing, usage
@@ -51,16 +51,16 @@ def claimed(shelf: Shelf, image: str, node: str) -> Iterator[None]:
                 shelf.context.remove_object(name)
 
 
-def refuse_held(shelf: Shelf, image: str, node: str) -> None:
+def refuse_held(shelf: Shelf, image: str, node: str, found: Sequence[User]) -> None:
     """Raise errors.Conflict, naming the holders, when another client has the image open.
 
-    The caller has no mapping of the image. A client that was noted for this node is
-    therefore dead: it is fenced, or waited for where this user may not fence.
+    `found` are its users. The caller has no mapping of the image that lives: a client that was
+    noted for this node is dead, and it is fenced, or waited for where this user may not fence.
     """
-    for user in usage.users(shelf, image):
+    for user in found:
         if user.node == node:
             bury(shelf, image, user.address, PATIENCE_SECONDS)
-    others = usage.users(shelf, image)
+    others = usage.users(shelf, image) if found else ()
     if others:
         raise errors.Conflict(
             f"the image is in use by {', '.join(map(str, others))}; "
@@ -71,17 +71,36 @@ def refuse_held(shelf: Shelf, image: str, node: str) -> None:
         )
 
 
-def register(shelf: Shelf, image: str, node: str, before: set[str]) -> str:
-    """Note our new client, and return its address once it shows; empty if it never does."""
-    deadline = time.monotonic() + APPEAR_SECONDS
-    while time.monotonic() < deadline:
-        fresh = {user.address for user in usage.users(shelf, image)} - before
-        if fresh:
-            address = min(fresh)
-            usage.note(shelf, image, User(address, node))
-            return address
+def register(
+    shelf: Shelf, image: str, node: str, before: Collection[str], patience: float = APPEAR_SECONDS
+) -> str:
+    """Note our new client, and return its address once it shows; empty if it never does.
+
+    Whoever has the claim is the only one to add a client that stays. One that looks after the
+    image for a moment, to grow it or to take a snapshot, is waited for: noted in place of ours
+    it would be fenced in its place, and ours could go on to write. Raises errors.Conflict.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        fresh = [
+            user.address
+            for user in usage.users(shelf, image)
+            if user.address not in before and user.node in ("", node)
+        ]
+        if len(fresh) == 1:
+            usage.note(shelf, image, User(fresh[0], node))
+            return fresh[0]
+        if time.monotonic() > deadline:
+            break
         time.sleep(_POLL)
-    return ""
+    if not fresh:
+        return ""
+    raise errors.Conflict(
+        f"several clients have the image open ({', '.join(fresh)}), so it is not known which of "
+        f"them is node {node}'s",
+        shelf.id(image).spec,
+        "this is tried again; end what else has it open (rbd status shows it)",
+    )
 
 
 def bury(shelf: Shelf, image: str, address: str, patience: float = 0.0) -> None:

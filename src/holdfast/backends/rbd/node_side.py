@@ -42,6 +42,7 @@ from holdfast.backends.rbd.mappers.nbd import NbdMapper
 from holdfast.backends.rbd.mappers.qemu import QemuMapper
 from holdfast.backends.rbd.maprecords import MappedImage, MapRecords
 from holdfast.backends.rbd.shelf import Shelf
+from holdfast.backends.rbd.usage import User
 from holdfast.kit.locks import KeyedLocks
 
 THREADS = 8
@@ -152,6 +153,9 @@ class RbdNodeSide:
         if found is None or record.read_only or isinstance(found, MountSource):
             return found
         try:
+            if not record.address:
+                # Killed after it was mapped and before it was noted whose the client is.
+                record = await self._noted(volume, record)
             size = await self._run(lambda: self._size(volume, record.address))
         except (errors.Unauthorized, errors.Unavailable):
             # Without a key or a cluster the size stays; the mapping itself goes on.
@@ -163,11 +167,11 @@ class RbdNodeSide:
     async def _map(self, volume: VolumeHandle) -> Connected:
         image, access = await self._run(lambda: self._reached(volume))
         found_features, fsid = await self._run(lambda: self._look(image, access))
-        choice = await choosing.choose(self._mappers, found_features, image.spec, volume.context)
-        several = volume.mode == "Block" and volume.context.get("shared") == "true"
-        shared = volume.read_only or several
-        async with self._claimed(image, access, shared) as before:
+        context = self._preferred(image, volume.context)
+        choice = await choosing.choose(self._mappers, found_features, image.spec, context)
+        async with self._claimed(volume, image, access) as before:
             if choice.take_off:
+                _refuse_change(image, before, choice.take_off)
                 await self._run(lambda: self._take_off(image, access, choice.take_off))
             target = _target(volume, image, access, fsid)
             directory = await asyncio.to_thread(self._records.prepare, volume.id)
@@ -182,25 +186,71 @@ class RbdNodeSide:
                 await asyncio.to_thread(self._records.write, record)
         return connected
 
+    async def _noted(self, volume: VolumeHandle, record: MappedImage) -> MappedImage:
+        """Note the client of a mapping that has none; a fence would not know it otherwise."""
+
+        def work() -> str:
+            image, access = self._reached(volume)
+            with (
+                self._shelf(image, access) as shelf,
+                exclusive.claimed(shelf, image.image, self._name),
+            ):
+                return exclusive.register(shelf, image.image, self._name, (), 1.0)
+
+        record = replace(record, address=await self._run(work))
+        await asyncio.to_thread(self._records.write, record)
+        return record
+
     @contextlib.asynccontextmanager
     async def _claimed(
-        self, image: ImageId, access: Access, shared: bool
+        self, volume: VolumeHandle, image: ImageId, access: Access
     ) -> AsyncIterator[set[str]]:
         """Hold the claim of an image; gives the addresses that have it open already."""
         stack = contextlib.ExitStack()
 
-        def enter() -> set[str]:
+        def enter() -> tuple[Shelf, Sequence[User]]:
             shelf = stack.enter_context(self._shelf(image, access))
             fencing.refuse_fenced(shelf, self._name)
-            if not shared:
+            if not volume.read_only:
                 stack.enter_context(exclusive.claimed(shelf, image.image, self._name))
-                exclusive.refuse_held(shelf, image.image, self._name)
-            return {user.address for user in usage.users(shelf, image.image)}
+            return shelf, usage.users(shelf, image.image)
 
         try:
-            yield await self._run(enter)
+            shelf, found = await self._run(enter)
+            several = volume.mode == "Block" and volume.context.get("shared") == "true"
+            if not (volume.read_only or several):
+                for user in found:
+                    if user.node == self._name:
+                        await self._refuse_living(volume, image, user.address)
+                name = self._name
+                await self._run(lambda: exclusive.refuse_held(shelf, image.image, name, found))
+                found = ()
+            yield {user.address for user in found}
         finally:
             await self._run(stack.close)
+
+    async def _refuse_living(self, volume: VolumeHandle, image: ImageId, address: str) -> None:
+        """Raise Conflict where another volume's mapping on this machine is that client.
+
+        To take it for a dead client of ours would cut its pods off from their data.
+        """
+        for record in await asyncio.to_thread(lambda: list(self._records.all())):
+            if record.address != address or record.volume == volume.id:
+                continue
+            directory = self._records.directory(record.volume)
+            if await self._mapper(record.mapper).find(record.state, directory, 0) is not None:
+                raise errors.Conflict(
+                    f"this machine has the image mapped for another volume ({record.volume})",
+                    image.spec,
+                    "two PersistentVolumes name one image: keep one of them, and use its claim",
+                )
+
+    def _preferred(self, image: ImageId, context: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the context with the mapper that this machine's settings prefer."""
+        instance = self._clusters.find(image.cluster)
+        if instance is None or not instance.mounter or context.get("mounter", "auto") != "auto":
+            return context
+        return {**context, "mounter": instance.mounter}
 
     def _look(self, image: ImageId, access: Access) -> tuple[int, str]:
         with self._shelf(image, access) as shelf, shelf.opened(image.image) as handle:
@@ -262,8 +312,9 @@ class RbdNodeSide:
             raise errors.NotFound(f'"{volume.id}" is no Ceph volume')
         image = self._clusters.resolve(parsed, volume.secrets)
         instance = self._clusters.find(image.cluster)
-        given = volume.context.get("monitors", "")
-        monitors = ids.split_monitors(given) or self._clusters.monitors_of(image.cluster)
+        # What the settings say is newer than what a PersistentVolume was given when it was made.
+        given = () if instance else ids.split_monitors(volume.context.get("monitors", ""))
+        monitors = given or self._clusters.monitors_of(image.cluster)
         user = volume.context.get("user", "")
         found = credentials.of(volume.secrets, user, f"the Secret of {image.spec}")
         if found is None and volume.id in self._accesses:
@@ -294,6 +345,16 @@ def default_name(directory: Path) -> str:
     host = socket.gethostname()
     node = directory.absolute().parents[1].name
     return node if node in (host, "") else f"{node}.{host}"
+
+
+def _refuse_change(image: ImageId, users: set[str], names: Sequence[str]) -> None:
+    if users:
+        raise errors.Conflict(
+            f"this machine can map it only without {', '.join(names)}, and others have it open "
+            f"({', '.join(sorted(users))})",
+            image.spec,
+            "stop the pods that use it first, or use another mounter",
+        )
 
 
 def _target(volume: VolumeHandle, image: ImageId, access: Access, fsid: str) -> Target:

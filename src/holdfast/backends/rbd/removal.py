@@ -15,8 +15,8 @@ import errno
 from typing import Any
 
 from holdfast.backends import errors
-from holdfast.backends.rbd import failures, usage
-from holdfast.backends.rbd.shelf import KEPT, TRASHED, Shelf
+from holdfast.backends.rbd import cloning, failures, usage
+from holdfast.backends.rbd.shelf import CREATING, KEPT, TRASHED, Shelf
 
 _OCCUPIED = (errno.EBUSY, errno.ENOTEMPTY)
 
@@ -33,6 +33,7 @@ def delete(shelf: Shelf, image: str) -> None:
         shelf.remove_remains(image)
         shelf.volumes.remove(image)
         return
+    _forget_passing(shelf, image)
     with shelf.opened(image) as handle:
         snapshots, number = shelf.user_snapshots(handle), str(handle.id())
     if snapshots:
@@ -47,7 +48,7 @@ def delete(shelf: Shelf, image: str) -> None:
 def after_snapshot(shelf: Shelf, image: str) -> None:
     """Remove an image that was only kept for its snapshots, once the last one is gone."""
     record = shelf.volumes.get(image) or {}
-    if record.get("state") == KEPT:
+    if record.get("state") == KEPT or (record.get("state") == TRASHED and "name" in record):
         _finish(shelf, image, record)
 
 
@@ -64,6 +65,9 @@ def resume(shelf: Shelf, image: str) -> bool:
     """
     record = shelf.volumes.get(image)
     if record is None or record.get("state") != TRASHED:
+        return False
+    if _number(shelf, str(record.get("name", image))) == record.get("number"):
+        # It is not in the trash: somebody wanted it back, or a removal has yet to be repeated.
         return False
     _finish(shelf, image, record)
     return shelf.volumes.get(image) is None
@@ -83,6 +87,21 @@ def _keep_for_snapshots(
     home = f"{image}.kept-{number}"
     shelf.volumes.set(image, {**record, "state": KEPT, "home": home, "number": number})
     _rename(shelf, image, home)
+
+
+def _forget_passing(shelf: Shelf, image: str) -> None:
+    """Remove what copying this volume has left, where that was cut off and never taken up."""
+    with shelf.opened(image) as handle:
+        left = [each for each in shelf.user_snapshots(handle) if each.startswith(cloning.PASSING)]
+    for name in left:
+        clone = name.removeprefix(cloning.PASSING)
+        if (shelf.volumes.get(clone) or {}).get("state") == CREATING:
+            raise errors.Conflict(
+                f"cannot delete the volume: it is being copied to {clone}",
+                shelf.id(image).spec,
+                "it is deleted once the copy is there, or its claim is gone",
+            )
+        cloning.forget_passing(shelf, image, name)
 
 
 def _is_ours(shelf: Shelf, image: str, snapshot: str) -> bool:
