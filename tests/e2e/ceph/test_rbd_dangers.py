@@ -273,3 +273,72 @@ async def test_the_settings_mapper_is_preferred(
     assert isinstance(await side.connect(_handle(made), {}), ImageFile)
     await side.disconnect(_handle(made))
     await side.close()
+
+
+async def test_a_cluster_that_is_gone_for_good_keeps_no_node_from_being_fenced(
+    node: RbdNodeSide, pool: Pool, tmp_path: Path
+) -> None:
+    """Nobody uses it any more, but its pool was in use once."""
+    (tmp_path / "backend").mkdir()
+    gone = ["192.0.2.1:6789", "kube", ""]
+    known = {"users": {}, "places": [["another", "kube", ""], gone]}
+    (tmp_path / "backend" / "known.json").write_text(json.dumps(known))
+    old = {"monitors": "127.0.0.1:1", "key_file": str(pool.key_file), "user": pool.user}
+    backend = RbdBackend({**pool.instances, "another": old}, tmp_path / "backend")
+    made = await _made(backend, "pvc-still", clusterID="main")
+    mapped = await node.connect(_handle(made), {})
+    with pytest.raises(errors.BackendError):
+        await backend.fence(nodeids.of("node-2"))
+    await backend.fence(nodeids.of("node-1"), [_handle(made)])
+    with pytest.raises(OSError):
+        _write(mapped, b"late")
+    await node.disconnect(_handle(made))
+    with pytest.raises(errors.BackendError):
+        # It may have been there when the node was fenced; so this is tried again.
+        await backend.unfence(nodeids.of("node-1"), [_handle(made)])
+    await node.connect(_handle(made), {})
+    await node.disconnect(_handle(made))
+    await backend.delete_volume(made.id)
+    await backend.close()
+
+
+async def test_a_size_that_no_disk_has_is_refused(backend: RbdBackend, pool: Pool) -> None:
+    for size in (8 << 60, 20 << 60):
+        with pytest.raises(errors.Invalid, match="no disk is larger"):
+            await backend.create_volume(VolumeRequest("pvc-huge", size))
+    made = await _made(backend, "pvc-small")
+    with pytest.raises(errors.Invalid, match="no disk is larger"):
+        await backend.expand(made.id, 20 << 60)
+    assert pool.images() == ["pvc-small"]
+
+
+async def test_large_images_that_are_removed_keep_nobody_from_a_volume(
+    backend: RbdBackend, pool: Pool
+) -> None:
+    """Ceph looks for every object that an image may have."""
+    names = [f"pvc-large-{number}" for number in range(17)]
+    large = [
+        await backend.create_volume(VolumeRequest(each, 400 * MIB, {"objectSize": "262144"}))
+        for each in names
+    ]
+    removing = [asyncio.create_task(backend.delete_volume(each.id)) for each in large]
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(3):
+        await _made(backend, "pvc-quick")
+    assert not all(each.done() for each in removing)
+    await asyncio.gather(*removing)
+
+
+async def test_a_name_that_the_kernel_would_read_as_another_is_not_given_to_it(
+    backend: RbdBackend, pool: Pool, old_kernel: KernelMapper, tmp_path: Path
+) -> None:
+    names = ("--pool", pool.name, "--image", "my image")
+    pool.ceph.rbd("create", "--size", "16", "--image-feature", "layering", *names)
+    side = RbdNodeSide(pool.instances, tmp_path / "node-1", name="node-1", mappers=[old_kernel])
+    static = VolumeHandle(f"rbd:main/{pool.name}/my image", {"static": "true"}, "ext4")
+    with pytest.raises(errors.Unsupported, match="blanks or commas"):
+        await side.connect(static, {})
+    assert not (tmp_path / "bus" / "add").exists()
+    await side.disconnect(static)
+    await side.close()
+    pool.ceph.rbd("rm", "--no-progress", *names)

@@ -53,6 +53,8 @@ from holdfast.backends.rbd.shelf import CREATING, READY, Shelf
 from holdfast.kit.locks import KeyedLocks
 
 THREADS = 16
+# Removing a large image takes minutes: nobody else's call waits for that.
+REMOVERS = 8
 
 T = TypeVar("T")
 Record = TypeVar("Record", Volume, Snapshot)
@@ -69,10 +71,12 @@ class RbdBackend:
         # Pools whose trash is being emptied; True when somebody asked meanwhile.
         self._sweeping: dict[tuple[str, str, str], bool] = {}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rbd")
+        self._removers = ThreadPoolExecutor(REMOVERS, thread_name_prefix="rbd-remove")
 
     async def close(self) -> None:
         """Wait for running calls, then give up the connections and threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        for pool in (self._pool, self._removers):
+            await asyncio.to_thread(pool.shutdown)
         await asyncio.to_thread(self._clusters.close)
 
     async def create_volume(self, request: VolumeRequest) -> Volume:
@@ -137,7 +141,7 @@ class RbdBackend:
 
         image = await self._run(lambda: self._clusters.resolve(parsed, secrets))
         async with self._locks.hold(str(image)):
-            await self._run(lambda: work(image))
+            await self._remove(lambda: work(image))
         await self._sweep(image, secrets)
 
     async def get_volume(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Volume:
@@ -223,7 +227,7 @@ class RbdBackend:
                 snapshots.delete(shelf, image.image, image.snapshot)
 
         async with self._locks.hold(str(image).partition("@")[0]):
-            await self._run(work)
+            await self._remove(work)
         await self._sweep(image, secrets)
 
     async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
@@ -376,7 +380,7 @@ class RbdBackend:
         progress = False
         for name in await self._run(look):
             async with self._locks.hold(str(replace(image, image=name, snapshot=""))):
-                progress |= await self._run(functools.partial(work, name))
+                progress |= await self._remove(functools.partial(work, name))
         return progress or self._sweeping[image.cluster, image.pool, image.namespace]
 
     def _pools_of(self, volumes: Sequence[VolumeHandle], *, strict: bool = True) -> Iterator[Shelf]:
@@ -400,7 +404,10 @@ class RbdBackend:
                 done.add(place)
                 with self._shelf(image, volume.secrets) as shelf:
                     yield shelf
-        yield from self._shelves(every=True, besides=done)
+        # Kubernetes knows what a node uses: with that cut off, a cluster that cannot be asked
+        # any more stops nobody. What was cut off there has to be let back, though.
+        enough = strict and bool(done)
+        yield from self._shelves(every=not enough, besides=done, lenient=enough)
 
     @contextlib.contextmanager
     def _shelf(self, image: ImageId, secrets: Mapping[str, str]) -> Iterator[Shelf]:
@@ -408,21 +415,35 @@ class RbdBackend:
             yield Shelf(connection, image.cluster, image.pool, image.namespace)
 
     def _shelves(
-        self, *, every: bool = False, besides: Collection[tuple[str, str, str]] = ()
+        self,
+        *,
+        every: bool = False,
+        besides: Collection[tuple[str, str, str]] = (),
+        lenient: bool = False,
     ) -> Iterator[Shelf]:
-        """Yield the pools in use; those without a key are left out, or refused with `every`."""
+        """Yield the pools in use that can be reached, and raise then for those that cannot.
+
+        Those without a key count as such only with `every`, silent clusters not if `lenient`.
+        """
+        failed: errors.BackendError | None = None
         for cluster, pool, namespace in self._clusters.places():
             if (cluster, pool, namespace) in besides:
                 continue
             try:
                 with self._clusters.connected(cluster, NO_SECRETS) as connection:
                     yield Shelf(connection, cluster, pool, namespace)
-            except (errors.Unauthorized, errors.Invalid):
-                if every:
-                    raise
+            except (errors.Unauthorized, errors.Invalid) as error:
+                failed = failed or (error if every else None)
+            except errors.Unavailable as error:
+                failed = failed or (error if not lenient else None)
+        if failed is not None:
+            raise failed
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _remove(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._removers, work)
 
 
 def _context(place: Place, chosen: RbdParameters, request: VolumeRequest) -> dict[str, str]:

@@ -21,12 +21,18 @@ from holdfast.backends.rbd.parameters import RbdParameters
 from holdfast.backends.rbd.shelf import CREATING, READY, Shelf
 
 GRAIN = 1 << 20
+# What a block device's offsets can count, in whole MiB.
+LARGEST = (1 << 63) - GRAIN
 
 
 def rounded(size: int) -> int:
     """Return the size an image gets, in whole MiB. Raises errors.Invalid."""
     if size <= 0:
         raise errors.Invalid(f"a volume of {size} bytes", "request", "ask for more than zero")
+    if size > LARGEST:
+        raise errors.Invalid(
+            f"a volume of {size} bytes", "request", f"no disk is larger than {LARGEST} bytes"
+        )
     return -(-size // GRAIN) * GRAIN
 
 

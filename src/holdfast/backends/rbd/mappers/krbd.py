@@ -22,6 +22,8 @@ from holdfast.kit import process
 BUS = Path("/sys/bus/rbd")
 APPEAR_SECONDS = 10.0
 _SECURE_PORT = ":3300"
+# The kernel is told of an image in one line of words, and of its options with commas between.
+_SEPARATORS = frozenset(" \t\n,")
 
 
 class KernelMapper:
@@ -57,6 +59,12 @@ class KernelMapper:
     async def map(self, target: Target, state: State, directory: Path) -> Device:
         """Write the image to the bus and wait for its device."""
         wanted = described(target)
+        if any(set(each) & _SEPARATORS for each in wanted.values()):
+            raise errors.Unsupported(
+                "the kernel cannot be told a name with blanks or commas",
+                target.image.spec,
+                "rename it (rbd mv), or use the mounter qemu",
+            )
         await asyncio.to_thread(self._add, target)
         deadline = asyncio.get_running_loop().time() + APPEAR_SECONDS
         while True:
