@@ -179,6 +179,19 @@ async def test_a_killed_daemon_is_replaced_and_nothing_written_is_lost(
     assert not any(str(tmp_path) in each.point for each in mountinfo.read())
 
 
+async def test_an_osd_that_died_without_a_word_keeps_nobody_waiting(
+    backend: RbdBackend, node: RbdNodeSide, pool: Pool
+) -> None:
+    """Ceph's own settings are for 15 s until a client asks where its data is now."""
+    made = await _made(backend, "pvc-osd")
+    await node.connect(_handle(made), {})
+    pool.ceph.kill("osd")
+    pool.ceph.start()
+    async with asyncio.timeout(8):
+        await backend.get_volume(made.id)
+        await node.disconnect(_handle(made))
+
+
 async def test_a_fenced_node_cannot_write_and_comes_back(
     backend: RbdBackend, node: RbdNodeSide, other_node: RbdNodeSide, pool: Pool
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from holdfast.backends import errors, mountinfo, tools
 from holdfast.backends.protocol import ImageFile
-from holdfast.backends.rbd import features
+from holdfast.backends.rbd import connections, features
 from holdfast.backends.rbd.mappers import State, Target, qmp
 from holdfast.kit import process
 
@@ -34,6 +34,7 @@ RESIZE_SECONDS = 5.0
 _SETTINGS = """[global]
 mon host = {monitors}
 client mount timeout = 10
+{recovery}
 admin socket =
 log file =
 log to stderr = false
@@ -73,7 +74,8 @@ class QemuMapper:
         """Start the daemon, give it the image, and return the file."""
         file = Path(state["file"])
         await asyncio.to_thread(file.touch, 0o600)
-        settings = _SETTINGS.format(monitors=",".join(target.monitors))
+        recovery = "\n".join(f"{key} = {value}" for key, value in connections.RECOVERY.items())
+        settings = _SETTINGS.format(monitors=",".join(target.monitors), recovery=recovery)
         await asyncio.to_thread((directory / "ceph.conf").write_text, settings)
         try:
             self._children[directory] = await asyncio.to_thread(_start, directory)
