@@ -25,6 +25,16 @@ def check_writers(access: Sequence[str], mode: Mode) -> None:
         )
 
 
+def check_readers(access: Sequence[str], mode: Mode, *, blank: bool) -> None:
+    """Raise Invalid for a new file system that nobody may write to, so that it is never made."""
+    if blank and mode == "Filesystem" and list(access) == ["ReadOnlyMany"]:
+        raise errors.Invalid(
+            "ReadOnlyMany alone: the volume is blank, and nobody could ever write to it",
+            "request",
+            "add ReadWriteOnce to the claim, or a dataSource with the data that is to be read",
+        )
+
+
 def is_shared(access: Sequence[str]) -> bool:
     """Return whether several nodes will have the volume."""
     return any(mode in SHARED for mode in access)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import shlex
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from holdfast.backends.protocol import ImageFile, Volume, VolumeHandle, VolumeRe
 from holdfast.backends.rbd import exclusive, nodeids, usage
 from holdfast.backends.rbd.backend import RbdBackend
 from holdfast.backends.rbd.clusters import Clusters
+from holdfast.backends.rbd.mappers import krbd
 from holdfast.backends.rbd.mappers.krbd import KernelMapper
 from holdfast.backends.rbd.mappers.qemu import QemuMapper
 from holdfast.backends.rbd.maprecords import MapRecords
@@ -287,8 +289,6 @@ async def test_a_cluster_that_is_gone_for_good_keeps_no_node_from_being_fenced(
     backend = RbdBackend({**pool.instances, "another": old}, tmp_path / "backend")
     made = await _made(backend, "pvc-still", clusterID="main")
     mapped = await node.connect(_handle(made), {})
-    with pytest.raises(errors.BackendError):
-        await backend.fence(nodeids.of("node-2"))
     await backend.fence(nodeids.of("node-1"), [_handle(made)])
     with pytest.raises(OSError):
         _write(mapped, b"late")
@@ -342,3 +342,85 @@ async def test_a_name_that_the_kernel_would_read_as_another_is_not_given_to_it(
     await side.disconnect(static)
     await side.close()
     pool.ceph.rbd("rm", "--no-progress", *names)
+
+
+async def test_what_cannot_be_used_as_it_is_says_so(
+    backend: RbdBackend, node: RbdNodeSide, pool: Pool
+) -> None:
+    with pytest.raises(errors.Invalid, match="add ReadWriteOnce"):
+        await backend.create_volume(VolumeRequest("pvc-blank", MIB, {}, ("ReadOnlyMany",)))
+    made = await _made(backend, "pvc-plain")
+    encrypted = dataclasses.replace(made, context={**made.context, "encrypted": "true"})
+    with pytest.raises(errors.Unsupported, match="ceph-csi has encrypted"):
+        await node.connect(_handle(encrypted), {})
+    pool.ceph.rbd("snap", "create", "--no-progress", f"{pool.name}/pvc-plain@s")
+    snapshot = dataclasses.replace(made, id=f"{made.id}@s")
+    with pytest.raises(errors.Invalid, match="readOnly: true"):
+        await node.connect(_handle(snapshot), {})
+    readable = dataclasses.replace(_handle(snapshot), read_only=True)
+    assert isinstance(await node.connect(readable, {}), ImageFile)
+    await node.disconnect(readable)
+    pool.ceph.rbd("snap", "rm", "--no-progress", f"{pool.name}/pvc-plain@s")
+
+
+async def test_options_for_unmapping_reach_the_kernel(
+    backend: RbdBackend,
+    pool: Pool,
+    old_kernel: KernelMapper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(krbd, "APPEAR_SECONDS", 0.1)
+    options = {"imageFeatures": "layering", "unmapOptions": "krbd:force;nbd:x"}
+    made = await _made(backend, "pvc-options", **options)
+    side = RbdNodeSide(pool.instances, tmp_path / "node-1", name="node-1", mappers=[old_kernel])
+    with pytest.raises(errors.Unavailable, match="no device appeared"):
+        await side.connect(_handle(made), {})
+    device = tmp_path / "bus" / "devices" / "3"
+    device.mkdir()
+    record = MapRecords(tmp_path / "node-1" / "maps").read(made.id)
+    assert record is not None and record.state["name"] == "pvc-options"
+    for name, value in record.state.items():
+        (device / name).write_text(f"{value}\n")
+    await side.disconnect(_handle(made))
+    assert (tmp_path / "bus" / "remove").read_text() == "3 force"
+    await side.close()
+
+
+async def test_the_remedy_for_too_few_rights_helps_when_it_is_typed(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """The rights are those of an old how-to."""
+    user = f"{pool.name}-poor"
+    rights = ("mon", "allow r", "osd", f"allow rwx pool={pool.name}")
+    pool.ceph.ceph("auth", "get-or-create", f"client.{user}", *rights)
+    key_file = tmp_path / "key"
+    key_file.write_text(pool.ceph.key_of(user))
+    key_file.chmod(0o600)
+    main = {**pool.instances["main"], "user": user, "key_file": str(key_file)}
+    for severity in ("warning", "ok"):
+        backend = RbdBackend({"main": main}, tmp_path / severity)
+        found = {each.check: each for each in await backend.checks()}
+        await backend.close()
+        assert found["ceph caps"].severity == severity
+        if severity == "warning":
+            assert f"holdfast prepare ceph --pool {pool.name}" in found["ceph caps"].remedy
+            typed = shlex.split(found["ceph caps"].remedy.partition("nothing else, ")[2])
+            pool.ceph.ceph(*typed[1:])
+
+
+async def test_a_reader_is_named_to_who_wants_to_write(
+    backend: RbdBackend, node: RbdNodeSide, other_node: RbdNodeSide
+) -> None:
+    made = await _made(backend, "pvc-read")
+    reading = dataclasses.replace(_handle(made), read_only=True)
+    await node.connect(reading, {})
+    with pytest.raises(errors.Conflict, match="in use by node-1 "):
+        await other_node.connect(_handle(made), {})
+    with pytest.raises(errors.Conflict, match="in use by node-1 "):
+        await backend.delete_volume(made.id)
+    await other_node.connect(reading, {})
+    for side in (node, other_node):
+        await side.disconnect(reading)
+    await other_node.connect(_handle(made), {})
+    await other_node.disconnect(_handle(made))

@@ -194,6 +194,34 @@ def test_osd_and_monitor_may_die_under_a_writing_pod(site: machine.Machine, pool
     _take_away(site, pool, "storm", ("sc", "ceph-storm"))
 
 
+def test_what_only_readers_may_have_is_mounted_for_reading(
+    site: machine.Machine, ceph: Cluster, pool: Pool
+) -> None:
+    """So that each of its nodes maps it, and none changes what the others read."""
+    ceph.rbd("create", f"{pool.name}/image2", "-s", "64")
+    writers = objects.volume("ceph-pv", objects.rbd_source(pool, "image2"))
+    site.apply(objects.secret("ceph-secret", ceph.key_of("admin")))
+    site.apply(writers, objects.claim("ceph-claim", "1Gi", ""))
+    site.apply(objects.pod("writer", "ceph-claim", "echo kept > /mnt/file; exec sleep 1000000"))
+    site.wait_for_phase("pod", "writer", "Running", 60)
+    _gone(site, "writer")
+    site.kubectl("delete", "pvc/ceph-claim", "pv/ceph-pv")
+    claim = objects.claim("ceph-claim", "1Gi", "")
+    for each in (writers, claim):
+        each["spec"]["accessModes"] = ["ReadOnlyMany"]
+    script = "cat /mnt/file; touch /mnt/more || exec sleep 1000000"
+    site.apply(writers, claim, objects.pod("reader", "ceph-claim", script))
+    machine.eventually(
+        lambda: "Read-only" in site.kubectl("logs", "reader", check=False), 60, "reading"
+    )
+    assert "kept" in site.kubectl("logs", "reader")
+    (device,) = machine.loops_below(site.data_dir)
+    assert Path(f"/sys/block/{Path(device).name}/ro").read_text().strip() == "1"
+    _gone(site, "reader")
+    site.kubectl("delete", "pvc/ceph-claim", "pv/ceph-pv", "secret/ceph-secret")
+    ceph.rbd("rm", "--no-progress", f"{pool.name}/image2")
+
+
 def test_the_example_works_as_it_is_printed(site: machine.Machine, pool: Pool) -> None:
     texts = {path.stem: path.read_text() for path in EXAMPLE.glob("*.yaml")}
     values = {"10.0.0.1:6789,10.0.0.2:6789,10.0.0.3:6789": pool.ceph.monitor}

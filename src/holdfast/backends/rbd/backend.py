@@ -83,6 +83,7 @@ class RbdBackend:
         """Make the image, or return the one an equal request made."""
         chosen = classes.read(request.parameters)
         uses.check_writers(request.access, request.mode)
+        uses.check_readers(request.access, request.mode, blank=request.source is None)
         place = await self._run(lambda: self._clusters.of_class(chosen, request.secrets))
         image = place.image(creation.image_name(chosen, request))
 

@@ -72,13 +72,20 @@ def refuse_held(shelf: Shelf, image: str, node: str, found: Sequence[User]) -> N
 
 
 def register(
-    shelf: Shelf, image: str, node: str, before: Collection[str], patience: float = APPEAR_SECONDS
+    shelf: Shelf,
+    image: str,
+    node: str,
+    before: Collection[str],
+    patience: float = APPEAR_SECONDS,
+    *,
+    shows: bool = True,
 ) -> str:
     """Note our new client, and return its address once it shows; empty if it never does.
 
     Whoever has the claim is the only one to add a client that stays. One that looks after the
     image for a moment, to grow it or to take a snapshot, is waited for: noted in place of ours
     it would be fenced in its place, and ours could go on to write. Raises errors.Conflict.
+    Readers' clients show with some mappers only, and are not waited for (`shows`).
     """
     deadline = time.monotonic() + patience
     while True:
@@ -90,7 +97,7 @@ def register(
         if len(fresh) == 1:
             usage.note(shelf, image, User(fresh[0], node))
             return fresh[0]
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not (fresh or shows):
             break
         time.sleep(_POLL)
     if not fresh:

@@ -44,7 +44,9 @@ def number_of(error: BaseException) -> int | None:
 
 def _as_backend_error(number: int, what: str, where: str) -> errors.BackendError:
     if number == errno.ENOENT:
-        return errors.NotFound(f"cannot {what}: there is no such image", where)
+        return errors.NotFound(
+            f"cannot {what}: there is no such image", where, "compare its name with `rbd ls POOL`"
+        )
     if number in (errno.EACCES, errno.EPERM):
         return errors.Unauthorized(f"Ceph does not allow this user to {what}", where, _CAPS)
     if number == errno.EEXIST:

@@ -166,6 +166,7 @@ class RbdNodeSide:
 
     async def _map(self, volume: VolumeHandle) -> Connected:
         image, access = await self._run(lambda: self._reached(volume))
+        _refuse_use(volume, image)
         found_features, fsid = await self._run(lambda: self._look(image, access))
         context = self._preferred(image, volume.context)
         choice = await choosing.choose(self._mappers, found_features, image.spec, context)
@@ -180,10 +181,17 @@ class RbdNodeSide:
             await asyncio.to_thread(self._records.write, record)
             connected = await choice.mapper.map(target, state, directory)
             self._accesses[volume.id] = access
-            if not volume.read_only:
-                address = await self._run(lambda: self._register(image, access, before))
-                record = replace(record, address=address)
-                await asyncio.to_thread(self._records.write, record)
+            if volume.read_only:
+                address = await self._run(lambda: self._register_reader(image, access, before))
+            else:
+                try:
+                    address = await self._run(lambda: self._register(image, access, before))
+                except errors.Conflict:
+                    await self._unmap(record)
+                    await asyncio.to_thread(self._records.remove, volume.id)
+                    raise
+            record = replace(record, address=address)
+            await asyncio.to_thread(self._records.write, record)
         return connected
 
     async def _noted(self, volume: VolumeHandle, record: MappedImage) -> MappedImage:
@@ -263,6 +271,16 @@ class RbdNodeSide:
     def _register(self, image: ImageId, access: Access, before: set[str]) -> str:
         with self._shelf(image, access) as shelf:
             return exclusive.register(shelf, image.image, self._name, before)
+
+    def _register_reader(self, image: ImageId, access: Access, before: set[str]) -> str:
+        """Note a reader's client where it shows, and where its user may write notes."""
+        with (
+            contextlib.suppress(errors.BackendError),
+            self._shelf(image, access) as shelf,
+        ):
+            name = self._name
+            return exclusive.register(shelf, image.image, name, before, 1.0, shows=False)
+        return ""
 
     def _size(self, volume: VolumeHandle, address: str) -> int | None:
         """Return the image's size, or None when our client was fenced and can do nothing."""
@@ -345,6 +363,21 @@ def default_name(directory: Path) -> str:
     host = socket.gethostname()
     node = directory.absolute().parents[1].name
     return node if node in (host, "") else f"{node}.{host}"
+
+
+def _refuse_use(volume: VolumeHandle, image: ImageId) -> None:
+    if image.snapshot and not volume.read_only:
+        raise errors.Invalid(
+            "a snapshot can only be read",
+            image.spec,
+            "write readOnly: true into the PersistentVolume's source, or restore the snapshot",
+        )
+    if volume.context.get("encrypted", "").casefold() == "true":
+        raise errors.Unsupported(
+            "ceph-csi has encrypted the volume, and Holdfast cannot decrypt it",
+            image.spec,
+            "use it with ceph-csi, or copy its data to a volume that is not encrypted",
+        )
 
 
 def _refuse_change(image: ImageId, users: set[str], names: Sequence[str]) -> None:

@@ -33,6 +33,8 @@ _PLUGINS = {
 }
 # Sources whose files are nobody's to give to a pod's group: a host's, or those of a shared server.
 _OWNED = frozenset({"glusterfs", "hostPath", "nfs"})
+# Sources whose backend opens a volume differently for readers.
+_TOLD = frozenset({"csi", "rbd"})
 
 # What this node would need for a source that no backend here serves.
 NEEDS = {
@@ -225,7 +227,11 @@ class Resolver:
         self._require(side, name)
         options = tuple(views.mount_options(volume))
         if side != LOCAL:
-            handle = dataclasses.replace(handle, options=options)
+            # As a kubelet tells CSI drivers: what only readers may have is not opened for writing.
+            readers = source in _TOLD and volume.spec.access_modes == ["ReadOnlyMany"]
+            handle = dataclasses.replace(
+                handle, options=options, read_only=handle.read_only or readers
+            )
         group = security.fs_group if source not in _OWNED else None
         return BackendOrder(
             entry.name,

@@ -21,6 +21,8 @@ from holdfast.backends.rbd.ids import ImageId
 # What a mapper has to remember; texts only, never a key.
 State = Mapping[str, str]
 NO_SNAPSHOT = "-"
+# A state's options for unmapping; all else in it says which image it is.
+UNMAP = "unmap options"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,19 @@ def options_for(kind: str, text: str) -> list[str]:
         if name == kind:
             chosen += [option.strip() for option in rest.split(",") if option.strip()]
     return chosen
+
+
+def planned(kind: str, target: Target) -> dict[str, str]:
+    """Return by what a mapping is known, and what to say when it is taken away."""
+    found = described(target)
+    if options := options_for(kind, target.unmap_options):
+        found[UNMAP] = ",".join(options)
+    return found
+
+
+def identity(state: State) -> dict[str, str]:
+    """Return the part of a state that tells the mapping from others."""
+    return {key: value for key, value in state.items() if key != UNMAP}
 
 
 def described(target: Target) -> dict[str, str]:

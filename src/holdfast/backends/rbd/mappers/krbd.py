@@ -16,7 +16,16 @@ from pathlib import Path
 from holdfast.backends import blockdevices, errors, tools
 from holdfast.backends.protocol import Device
 from holdfast.backends.rbd import features
-from holdfast.backends.rbd.mappers import NO_SNAPSHOT, State, Target, described, options_for
+from holdfast.backends.rbd.mappers import (
+    NO_SNAPSHOT,
+    UNMAP,
+    State,
+    Target,
+    described,
+    identity,
+    options_for,
+    planned,
+)
 from holdfast.kit import process
 
 BUS = Path("/sys/bus/rbd")
@@ -54,7 +63,7 @@ class KernelMapper:
 
     def plan(self, target: Target, directory: Path) -> State:
         """The device is known by the image."""
-        return described(target)
+        return planned(self.name, target)
 
     async def map(self, target: Target, state: State, directory: Path) -> Device:
         """Write the image to the bus and wait for its device."""
@@ -81,17 +90,17 @@ class KernelMapper:
 
     async def find(self, state: State, directory: Path, size: int) -> Device | None:
         """Return the device of the mapping. The kernel follows a new size by itself."""
-        return await asyncio.to_thread(self._device, dict(state))
+        return await asyncio.to_thread(self._device, identity(state))
 
     async def loss(self, state: State, directory: Path) -> str:
         """Say that the device is gone."""
-        gone = await asyncio.to_thread(self._device, dict(state)) is None
+        gone = await asyncio.to_thread(self._device, identity(state)) is None
         return "the kernel no longer has the image mapped" if gone else ""
 
     async def unmap(self, state: State, directory: Path) -> None:
         """Take the device away."""
-        for entry in await asyncio.to_thread(self._entries, dict(state)):
-            await asyncio.to_thread(self._remove, entry)
+        for entry in await asyncio.to_thread(self._entries, identity(state)):
+            await asyncio.to_thread(self._remove, entry, state.get(UNMAP, ""))
 
     def _add(self, target: Target) -> None:
         options = [f"name={target.user}", f"secret={target.key}"]
@@ -117,9 +126,9 @@ class KernelMapper:
         except OSError as error:
             raise _refused(error, target) from error
 
-    def _remove(self, entry: Path) -> None:
+    def _remove(self, entry: Path, options: str) -> None:
         try:
-            self._file("remove").write_text(entry.name)
+            self._file("remove").write_text(f"{entry.name} {options}".strip())
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 return

@@ -19,7 +19,7 @@ from typing import Any
 from holdfast.backends import blockdevices, errors, tools
 from holdfast.backends.protocol import Device
 from holdfast.backends.rbd import features
-from holdfast.backends.rbd.mappers import State, Target, described, options_for
+from holdfast.backends.rbd.mappers import UNMAP, State, Target, options_for, planned
 from holdfast.kit import process
 
 PROGRAM = "rbd-nbd"
@@ -49,7 +49,7 @@ class NbdMapper:
 
     def plan(self, target: Target, directory: Path) -> State:
         """The device is known by the image."""
-        return described(target)
+        return planned(self.name, target)
 
     async def map(self, target: Target, state: State, directory: Path) -> Device:
         """Run the program, which returns when the device is there."""
@@ -86,8 +86,11 @@ class NbdMapper:
         for entry in await _mapped():
             if _spec(entry) != _wanted(state):
                 continue
+            given = filter(None, state.get(UNMAP, "").split(","))
+            options = [f"--{option}" for option in given]
             try:
-                await process.run([PROGRAM, "unmap", *_NO_CONFIGURATION, str(entry["device"])])
+                argv = [PROGRAM, "unmap", *_NO_CONFIGURATION, *options, str(entry["device"])]
+                await process.run(argv)
             except process.CommandFailed as error:
                 raise errors.Conflict(
                     f"rbd-nbd could not unmap it ({_last_line(error)})",
