@@ -108,6 +108,25 @@ def test_a_user_of_two_pools_keeps_the_rights_it_has(
     assert ["made:" in each for each in said] == [True, False, False]
 
 
+def test_a_secret_of_another_type_is_not_half_changed(
+    running: machine.Machine, ceph: Cluster
+) -> None:
+    chosen = ("--pool", "types", "--user", "types", "--apply", "--secret-name", "typed")
+    _prepare(running, ceph, *chosen, "--class-name", "first")
+    before = running.get("secret", "typed", "kube-system")
+    where = ("--conf", str(ceph.configuration), "--monitors", ceph.monitor)
+    more = ("--class-name", "second", "--provisioner", "kubernetes.io/rbd")
+    done = _run(running, *where, *chosen, *more)
+    assert done.returncode == 1
+    assert "type Opaque, and kubernetes.io/rbd is needed" in done.stderr
+    assert running.get("secret", "typed", "kube-system") == before
+    assert running.get("sc", "second") is None
+    # The remedy, typed.
+    running.kubectl("-n", "kube-system", "delete", "secret", "typed")
+    _, said = _prepare(running, ceph, *chosen, *more)
+    assert "created secret kube-system/typed" in said
+
+
 def test_without_a_configuration_the_error_says_what_to_do(
     running: machine.Machine, tmp_path: Path
 ) -> None:

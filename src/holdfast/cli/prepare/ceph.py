@@ -98,7 +98,14 @@ async def _apply(data_dir: Path, objects: list[dict[str, Any]]) -> None:
         try:
             await client.create(kinds.SECRET, secret, namespace)
             terminal.note(f"created secret {namespace}/{name}")
-        except api_errors.AlreadyExists:
+        except api_errors.AlreadyExists as error:
+            found = await client.get(kinds.SECRET, name, namespace)
+            if found.get("type", "Opaque") != secret["type"]:
+                raise terminal.CommandError(
+                    f"secret {namespace}/{name} exists with the type {found.get('type')}, and "
+                    f"{secret['type']} is needed; a type cannot be changed: delete it "
+                    f"(kubectl -n {namespace} delete secret {name}), or use --secret-name"
+                ) from error
             await client.patch(kinds.SECRET, name, {"data": secret["data"]}, namespace)
             terminal.note(f"updated secret {namespace}/{name}")
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import tempfile
@@ -25,6 +26,7 @@ from holdfast.kit import process
 PROGRAM = "rbd-nbd"
 MODULE = Path("/sys/module/nbd")
 MEMORY = Path("/dev/shm")
+_MONITORS = "monitors"
 _NO_CONFIGURATION = ("--conf", "/dev/null")
 
 
@@ -48,8 +50,8 @@ class NbdMapper:
         return features.ALL
 
     def plan(self, target: Target, directory: Path) -> State:
-        """The device is known by the image."""
-        return planned(self.name, target)
+        """The device is known by the image and by the cluster its process was told."""
+        return {**planned(self.name, target), _MONITORS: ",".join(target.monitors)}
 
     async def map(self, target: Target, state: State, directory: Path) -> Device:
         """Run the program, which returns when the device is there."""
@@ -72,19 +74,21 @@ class NbdMapper:
     async def find(self, state: State, directory: Path, size: int) -> Device | None:
         """Return the device while a process serves it."""
         for entry in await _mapped():
-            if _spec(entry) == _wanted(state):
+            if await asyncio.to_thread(_is, entry, state):
                 return await asyncio.to_thread(_device, Path(entry["device"]), _spec(entry))
         return None
 
     async def loss(self, state: State, directory: Path) -> str:
         """Say that no process serves the device."""
-        served = any(_spec(entry) == _wanted(state) for entry in await _mapped())
-        return "" if served else f"the {PROGRAM} process that served the image has ended"
+        for entry in await _mapped():
+            if await asyncio.to_thread(_is, entry, state):
+                return ""
+        return f"the {PROGRAM} process that served the image has ended"
 
     async def unmap(self, state: State, directory: Path) -> None:
         """Have the program take the device away."""
         for entry in await _mapped():
-            if _spec(entry) != _wanted(state):
+            if not await asyncio.to_thread(_is, entry, state):
                 continue
             given = filter(None, state.get(UNMAP, "").split(","))
             options = [f"--{option}" for option in given]
@@ -108,6 +112,23 @@ async def _mapped() -> list[dict[str, Any]]:
     except (process.CommandFailed, ValueError) as error:
         raise errors.Unavailable("rbd-nbd does not tell what is mapped", "", str(error)) from error
     return found
+
+
+def _is(entry: dict[str, Any], state: State) -> bool:
+    """Tell whether this is our mapping; two clusters may have a pool and an image of one name."""
+    if _spec(entry) != _wanted(state):
+        return False
+    return _MONITORS not in state or _monitors(entry) == state[_MONITORS]
+
+
+def _monitors(entry: dict[str, Any]) -> str:
+    """Return what the process that serves a device was given with `-m`."""
+    try:
+        raw = Path(f"/proc/{int(entry['id'])}/cmdline").read_bytes()
+    except (OSError, KeyError, ValueError):
+        return ""
+    arguments = raw.decode(errors="replace").split("\0")
+    return next((after for each, after in itertools.pairwise(arguments) if each == "-m"), "")
 
 
 def _spec(entry: dict[str, Any]) -> str:
