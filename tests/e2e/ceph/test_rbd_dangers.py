@@ -161,6 +161,23 @@ async def test_a_reader_takes_no_features_off_an_image_in_use(
     await reader.close()
 
 
+async def test_no_features_are_taken_off_what_ceph_csi_made(
+    pool: Pool, old_kernel: KernelMapper, tmp_path: Path
+) -> None:
+    identity = str(uuid.uuid4())
+    image = f"{pool.name}/csi-vol-{identity}"
+    pool.ceph.rbd("create", "--size", "20", "--image-feature", "layering,exclusive-lock", image)
+    stats = json.loads(pool.ceph.ceph("osd", "pool", "ls", "detail", "--format", "json"))
+    number = next(each["pool_id"] for each in stats if each["pool_name"] == pool.name)
+    handle = VolumeHandle(f"0001-0004-main-{number:016x}-{identity}", {}, "ext4")
+    side = RbdNodeSide(pool.instances, tmp_path / "node-1", name="node-1", mappers=[old_kernel])
+    with pytest.raises(errors.Unsupported, match=f"rbd feature disable {image} exclusive-lock"):
+        await side.connect(handle, {})
+    assert "exclusive-lock" in pool.ceph.rbd("info", image)
+    await side.close()
+    pool.ceph.rbd("rm", "--no-progress", image)
+
+
 async def test_what_a_copy_that_was_cut_off_leaves_does_not_keep_its_origin(
     backend: RbdBackend, shelf: Shelf, pool: Pool
 ) -> None:

@@ -168,7 +168,7 @@ class RbdNodeSide:
         image, access = await self._run(lambda: self._reached(volume))
         _refuse_use(volume, image)
         found_features, fsid = await self._run(lambda: self._look(image, access))
-        context = self._preferred(image, volume.context)
+        context = self._preferred(volume, image)
         choice = await choosing.choose(self._mappers, found_features, image.spec, context)
         async with self._claimed(volume, image, access) as before:
             if choice.take_off:
@@ -253,8 +253,14 @@ class RbdNodeSide:
                     "two PersistentVolumes name one image: keep one of them, and use its claim",
                 )
 
-    def _preferred(self, image: ImageId, context: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the context with the mapper that this machine's settings prefer."""
+    def _preferred(self, volume: VolumeHandle, image: ImageId) -> Mapping[str, str]:
+        """Return the context with the mapper that this machine's settings prefer.
+
+        What ceph-csi made stays as it is: a feature may be there for mirroring.
+        """
+        context = volume.context
+        if isinstance(ids.parse(volume.id), ids.CsiId):
+            context = {**context, "downgradeFeatures": "false"}
         instance = self._clusters.find(image.cluster)
         if instance is None or not instance.mounter or context.get("mounter", "auto") != "auto":
             return context
