@@ -224,6 +224,22 @@ async def test_an_image_that_was_fetched_from_the_trash_stays(
     assert pool.images() == [] and pool.leftovers() == set()
 
 
+async def test_an_origin_in_the_trash_goes_with_its_clone_in_another_place(
+    backend: RbdBackend, pool: Pool
+) -> None:
+    origin = await _made(backend, "pvc-here")
+    pool.ceph.rbd("namespace", "create", f"{pool.name}/there")
+    source = VolumeSource("volume", origin.id)
+    parameters = {"radosNamespace": "there"}
+    clone = await backend.create_volume(
+        VolumeRequest("pvc-there", 32 * MIB, parameters, source=source)
+    )
+    await backend.delete_volume(origin.id)
+    assert pool.ceph.rbd("trash", "ls", pool.name).strip()
+    await backend.delete_volume(clone.id)
+    assert not pool.ceph.rbd("trash", "ls", pool.name).strip()
+
+
 async def test_a_pool_that_was_made_anew_is_used(pool: Pool, tmp_path: Path) -> None:
     name = f"{pool.name}-anew"
     key = pool.ceph.make_pool(name, name)

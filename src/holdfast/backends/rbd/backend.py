@@ -353,6 +353,13 @@ class RbdBackend:
         return await self._run(lambda: self._clusters.resolve(parsed, secrets))
 
     async def _sweep(self, image: ImageId, secrets: Mapping[str, str]) -> None:
+        """Sweep the pools of the image's cluster: an origin may lie in another than its clone."""
+        places = {(image.pool, image.namespace)}
+        places |= {place[1:] for place in self._clusters.places() if place[0] == image.cluster}
+        for pool, namespace in sorted(places):
+            await self._sweep_pool(replace(image, pool=pool, namespace=namespace), secrets)
+
+    async def _sweep_pool(self, image: ImageId, secrets: Mapping[str, str]) -> None:
         """Remove what waited in the pool's trash for what is gone now, one after the other."""
         pool = (image.cluster, image.pool, image.namespace)
         if pool in self._sweeping:
