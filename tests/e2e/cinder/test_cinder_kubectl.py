@@ -20,7 +20,8 @@ import pytest
 import machine
 import manifests
 from servers.openstack import catalog
-from servers.openstack.cloud import CINDER, KEYSTONE, Cloud
+from servers.openstack.cloud import CINDER, KEYSTONE, NOVA, Cloud
+from servers.openstack.configuration import MOST_DISKS
 from servers.openstack.guests import Guests
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(500)]
@@ -45,10 +46,10 @@ def new_site(
     """A function that starts Holdfast on some of Nova's servers."""
     made: list[machine.Machine] = []
 
-    def start(nodes: int = 1, settings: str = "") -> machine.Machine:
+    def start(nodes: int = 1, settings: str = "", conf: Path | None = None) -> machine.Machine:
         site = new_machine()
         configuration = f'[node]\nname = "{FIRST}"\n'
-        configuration += f'[cinder.default]\ncloud_conf = "{openstack_cloud.cloud_conf}"\n'
+        configuration += f'[cinder.default]\ncloud_conf = "{conf or openstack_cloud.cloud_conf}"\n'
         site.data_dir.mkdir(mode=0o700)
         (site.data_dir / "holdfast.toml").write_text(configuration + settings)
         for name in (FIRST, SECOND)[:nodes]:
@@ -254,6 +255,98 @@ def test_a_lost_node_keeps_its_volume_until_nova_says_that_its_server_is_off(
     assert [each["server_id"] for each in attached] == [servers.boot(other)]
     servers.start(lost)
     site.node("start", lost)
+
+
+def test_a_server_that_moves_keeps_its_pod(
+    new_site: Callable[..., machine.Machine], servers: Guests
+) -> None:
+    site = new_site()
+    site.create(CLASS_AND_CLAIM)
+    inside = run(site, manifests.pod("mover", "csi-pvc-cinderplugin"))
+    (inside / "note").write_text("kept")
+    before, told = site.get("pod", "mover"), site.events("mover")
+    servers.migrate(FIRST)
+    assert (inside / "note").read_text() == "kept"
+    after = site.get("pod", "mover")
+    assert before and after and before["metadata"]["uid"] == after["metadata"]["uid"]
+    assert after["status"]["phase"] == "Running"
+    assert site.events("mover") == told
+    clear(site)
+    # Nova's fake hypervisor remembers what left it, so this server can move but once.
+    servers.delete(FIRST)
+
+
+def test_a_pod_of_a_dead_compute_host_waits_until_its_server_is_evacuated(
+    new_site: Callable[..., machine.Machine],
+    openstack_cloud: Cloud,
+    servers: Guests,
+    tmp_path: Path,
+) -> None:
+    catalog.write_admin_conf(openstack_cloud.ports, tmp_path / "admin.conf")
+    site = new_site(2, PATIENCE, tmp_path / "admin.conf")
+    site.create(CLASS_AND_CLAIM)
+    site.apply(deployment())
+    pod = machine.eventually(lambda: running_pod(site), 90, "the first pod runs")
+    lost = pod["spec"]["nodeName"]
+    (mount_in(site, pod) / "note").write_text("kept")
+
+    host = servers.host(lost)
+    site.node("stop", lost)
+    servers.force_down(host)
+    try:
+        told = machine.eventually(lambda: detach_errors(site), 90, "it says what it waits for")
+        assert f"compute host {host}, which is down, so Nova cannot detach" in told[0]
+        assert "openstack server evacuate" in told[0]
+        assert running_pod(site) is None
+        servers.evacuate(lost)
+        other = SECOND if lost == FIRST else FIRST
+        pod = machine.eventually(lambda: running_pod(site, other), 90, "it runs elsewhere")
+        assert (mount_in(site, pod) / "note").read_text() == "kept"
+    finally:
+        # A host that was evacuated comes up again only when Nova starts anew.
+        openstack_cloud.kill_service(NOVA)
+        openstack_cloud.restart(NOVA)
+        servers.force_down(host, False)
+        site.node("start", lost)
+        clear(site)
+        servers.delete(lost)
+
+
+def mount_in(site: machine.Machine, pod: dict[str, Any]) -> Path:
+    """Where a pod on any node has its one volume."""
+    node, uid = pod["spec"]["nodeName"], pod["metadata"]["uid"]
+    own: Path = site.data_dir / "nodes" / node / "pods" / uid / "volumes"
+    return next(own.glob("*/*/mount"))
+
+
+def detach_errors(site: machine.Machine) -> list[str]:
+    """What attachments say of why they cannot end."""
+    found = [each.get("status") or {} for each in site.all("volumeattachment")]
+    return [each["detachError"]["message"] for each in found if "detachError" in each]
+
+
+def test_a_server_with_its_most_disks_lets_a_pod_wait_until_one_is_free(
+    new_site: Callable[..., machine.Machine],
+) -> None:
+    site = new_site()
+    kind = manifests.storage_class("disks", "cinder.csi.openstack.org", parameters={"type": "file"})
+    site.apply(kind)
+    # One more than there is room for beside the server's own disk.
+    names = [f"d{number}" for number in range(MOST_DISKS)]
+    for name in names:
+        site.apply(manifests.claim(name, "1Gi", storage_class="disks"), manifests.pod(name, name))
+
+    def waiting() -> list[str]:
+        phases = {each["metadata"]["name"]: each["status"].get("phase") for each in site.all("pod")}
+        left = [name for name, phase in phases.items() if phase != "Running"]
+        return left if len(left) == 1 else []
+
+    (last,) = machine.eventually(waiting, 120, "all but one run")
+    said = site.wait_for_event(last, "FailedAttachVolume", 60)
+    assert f"The maximum allowed number of disk devices ({MOST_DISKS})" in said
+    first = next(name for name in names if name != last)
+    site.kubectl("delete", "pod", first, "--now")
+    site.wait_for_phase("pod", last, "Running", 120)
 
 
 def test_a_claim_says_why_it_waits_and_goes_on_when_the_cause_is_gone(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -312,6 +312,79 @@ async def test_a_reservation_that_a_killed_nova_left_is_cleared(
         await backend.attach(volume.id, server, False)
     await backend.attach(volume.id, server, False)
     await backend.detach(volume.id, server)
+
+
+async def test_what_a_killed_nova_had_begun_to_attach_or_detach_is_taken_back(
+    backend: CinderBackend,
+    openstack_cloud: Cloud,
+    servers: Guests,
+    volume: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attaching, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(attaching, "DETACH_SECONDS", 1.0)
+    server = await boot(servers, "node-1")
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        storage = member.block_storage
+        storage.reserve_volume(volume.id)
+        assert storage.get_volume(volume.id).status == "attaching"
+        with pytest.raises(errors.Conflict, match="put right"):
+            await backend.attach(volume.id, server, False)
+        context = await backend.attach(volume.id, server, False)
+
+        storage.begin_volume_detaching(volume.id)
+        with pytest.raises(errors.Conflict, match="is being detached from server"):
+            await backend.attach(volume.id, server, False)
+        with pytest.raises(errors.Conflict, match="has not done so"):
+            await backend.detach(volume.id, server)
+        assert storage.get_volume(volume.id).status == "detaching"
+        monkeypatch.setattr(attaching, "FORGOTTEN_SECONDS", 0.0)
+        with pytest.raises(errors.Conflict, match="put right"):
+            await backend.attach(volume.id, server, False)
+        assert await backend.attach(volume.id, server, False) == context
+        storage.begin_volume_detaching(volume.id)
+    await backend.detach(volume.id, server)
+    assert nova_disks(openstack_cloud, server).count(volume.id) == 0
+
+
+async def test_a_volume_that_is_being_connected_elsewhere_is_left_to_it(
+    backend: CinderBackend,
+    openstack_cloud: Cloud,
+    servers: Guests,
+    volume: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attaching, "SETTLE_SECONDS", 1.0)
+    server = await boot(servers, "node-1")
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        begun = member.block_storage.create_attachment(
+            volume.id, connector={"host": "bare", "ip": "127.0.0.1", "platform": "x86_64"}
+        )
+        with pytest.raises(errors.Conflict, match="no server of Nova"):
+            await backend.attach(volume.id, server, False)
+        with pytest.raises(errors.Conflict, match="no server of Nova"):
+            await backend.delete_volume(volume.id)
+        member.block_storage.delete_attachment(begun.id)
+
+
+async def test_a_server_of_another_project_is_not_taken_for_a_deleted_one(
+    backend: CinderBackend,
+    new_backend: Callable[..., CinderBackend],
+    openstack_cloud: Cloud,
+    servers: Guests,
+) -> None:
+    server = await boot(servers, "node-gone")
+    stranger = openstack_cloud.directory / "stranger.conf"
+    catalog.write_stranger_conf(openstack_cloud.ports, stranger)
+    theirs = new_backend(cloud_conf=str(stranger))
+    state = await theirs.node_state(server)
+    assert state.power == "unknown" and "another project" in state.detail
+    with pytest.raises(errors.Conflict, match="may still be running"):
+        await theirs.fence(server)
+    await asyncio.to_thread(servers.delete, "node-gone")
+    assert (await backend.node_state(server)).power == "gone"
+    # One that nobody here ever had may be anywhere.
+    assert (await backend.node_state(str(uuid.uuid4()))).power == "unknown"
 
 
 async def test_a_volume_that_an_operator_reset_is_let_go_by_both(

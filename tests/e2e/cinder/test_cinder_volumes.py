@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from holdfast.backends import errors
+from holdfast.backends.cinder import attaching, clouds
 from holdfast.backends.cinder.backend import CinderBackend
 from holdfast.backends.protocol import VolumeRequest, VolumeSource
 from servers.openstack import catalog
@@ -76,7 +78,7 @@ async def test_of_two_volumes_that_a_lost_answer_left_the_oldest_stays(
         original = member.block_storage.get_volume(first.id)
         twins = [
             member.block_storage.create_volume(
-                name=asked.name, size=1, volume_type="file", metadata=dict(original.metadata)
+                name=asked.name, size=1, volume_type="file", metadata=another_try(original)
             ).id
             for _ in range(2)
         ]
@@ -85,10 +87,49 @@ async def test_of_two_volumes_that_a_lost_answer_left_the_oldest_stays(
         assert left == {first.id}
         assert not left & set(twins)
         member.block_storage.create_volume(
-            name=asked.name, size=1, volume_type="file", metadata=dict(original.metadata)
+            name=asked.name, size=1, volume_type="file", metadata=another_try(original)
         )
         await backend.delete_volume(first.id)
         assert not list(member.block_storage.volumes(name=asked.name))
+
+
+async def test_a_copy_that_a_backup_was_restored_to_outlives_the_volume(
+    backend: CinderBackend, openstack_cloud: Cloud
+) -> None:
+    asked = request()
+    made = await backend.create_volume(asked)
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        # Restoring, Cinder gives the copy the name and the metadata of the volume it was of.
+        original = member.block_storage.get_volume(made.id)
+        copy = member.block_storage.create_volume(
+            name=asked.name, size=1, volume_type="file", metadata=dict(original.metadata)
+        )
+        member.block_storage.wait_for_status(copy, "available", ["error"], 0.2, 20)
+        assert (await backend.create_volume(asked)).id == made.id
+        await backend.delete_volume(made.id)
+        assert [each.id for each in member.block_storage.volumes(name=asked.name)] == [copy.id]
+        member.block_storage.delete_volume(copy)
+
+
+async def test_a_snapshot_that_a_lost_answer_left_goes_with_the_one_that_is_known(
+    backend: CinderBackend, openstack_cloud: Cloud
+) -> None:
+    volume = await backend.create_volume(request())
+    taken = await backend.create_snapshot(f"snapshot-{uuid.uuid4()}", volume.id)
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        original = member.block_storage.get_snapshot(taken.id)
+        twin = member.block_storage.create_snapshot(
+            volume_id=volume.id, name=original.name, metadata=another_try(original)
+        )
+        member.block_storage.wait_for_status(twin, "available", ["error"], 0.2, 20)
+    await backend.delete_snapshot(taken.id)
+    # Cinder refuses to delete a volume that has a snapshot left.
+    await backend.delete_volume(volume.id)
+
+
+def another_try(record: Any) -> dict[str, str]:
+    """The marks of a volume or snapshot that a second request made under the same name."""
+    return {**record.metadata, "holdfast.dev/try": "another"}
 
 
 async def test_snapshots_are_taken_restored_and_keep_their_volume_from_going(
@@ -116,6 +157,27 @@ async def test_snapshots_are_taken_restored_and_keep_their_volume_from_going(
         await backend.delete_volume(each.id)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_a_volume_that_was_only_begun_to_be_attached_can_be_deleted(
+    backend: CinderBackend,
+    openstack_cloud: Cloud,
+    monkeypatch: pytest.MonkeyPatch,
+    legacy: bool,
+) -> None:
+    monkeypatch.setattr(attaching, "SETTLE_SECONDS", 1.0)
+    volume = await backend.create_volume(request())
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        if legacy:
+            # What a Nova from before 2018 does first.
+            member.block_storage.reserve_volume(volume.id)
+        else:
+            member.block_storage.create_attachment(volume.id)
+        status = member.block_storage.get_volume(volume.id).status
+        assert status == ("attaching" if legacy else "reserved")
+    await backend.delete_volume(volume.id)
+    assert volume not in (await backend.list_volumes()).volumes
+
+
 async def test_a_volume_grows_and_never_shrinks(backend: CinderBackend) -> None:
     volume = await backend.create_volume(request())
     grown = await backend.expand(volume.id, 3 * GIB)
@@ -135,10 +197,13 @@ async def test_a_class_that_no_backend_fits_says_why_and_leaves_nothing(
 
 
 async def test_an_unknown_type_and_an_unknown_zone_are_named(backend: CinderBackend) -> None:
-    with pytest.raises(errors.BackendError, match="fileX"):
+    with pytest.raises(errors.NotFound, match=r'no volume type "fileX".*there are: .*file'):
         await backend.create_volume(request(type_="fileX"))
-    with pytest.raises(errors.BackendError, match="mars"):
+    with pytest.raises(errors.Invalid, match=r"mars.*in the class can be: .*nova"):
         await backend.create_volume(request(parameters=zone("mars")))
+    elsewhere = {"topology.cinder.csi.openstack.org/zone": "mars"}
+    with pytest.raises(errors.Invalid, match=r"Cinder has .*nova.*ignore-volume-az = yes"):
+        await backend.create_volume(request(topology=elsewhere))
     with pytest.raises(errors.Invalid, match='did you mean "availability"'):
         await backend.create_volume(request(parameters={"availabilty": "nova"}))
 
@@ -271,6 +336,72 @@ async def test_a_new_password_in_cloud_conf_is_used_without_a_restart(
     assert "not-the-password" not in str(refused.value)
     conf.write_text(good)
     await backend.list_volumes()
+
+
+async def test_a_volume_is_not_taken_for_deleted_because_nobody_could_be_asked(
+    new_backend: Callable[..., CinderBackend], openstack_cloud: Cloud, tmp_path: Path
+) -> None:
+    conf = tmp_path / "cloud.conf"
+    text = openstack_cloud.cloud_conf.read_text()
+    conf.write_text(text)
+    backend = new_backend(cloud_conf=str(conf))
+    asked = request()
+    made = await backend.create_volume(asked)
+    server = str(uuid.uuid4())
+    for wrong, reason in (
+        (text.replace("RegionOne", "RegionTwo"), "no Cinder for this region"),
+        (text.replace("/v3", "/nowhere"), ""),
+        (text.replace("tenant-id", "tenand-id"), "did you mean tenant-id"),
+        (None, "cannot be read"),
+    ):
+        conf.unlink()
+        if wrong is not None:
+            conf.write_text(wrong)
+        await asyncio.sleep(clouds.LOOK_SECONDS + 0.1)
+        refused = await asyncio.gather(
+            backend.delete_volume(made.id),
+            backend.detach(made.id, server),
+            backend.find_volume(asked),
+            return_exceptions=True,
+        )
+        for error in refused:
+            assert isinstance(error, errors.BackendError) and error.retryable, error
+            assert reason in str(error)
+        assert (await backend.node_state(server)).power == "unknown"
+    conf.write_text(text)
+    await asyncio.sleep(clouds.LOOK_SECONDS + 0.1)
+    assert await backend.find_volume(asked) == made
+    await backend.delete_volume(made.id)
+
+
+async def test_a_password_in_secure_yaml_is_used_as_soon_as_it_changes(
+    new_backend: Callable[..., CinderBackend], openstack_cloud: Cloud, tmp_path: Path
+) -> None:
+    found = yaml.safe_load(openstack_cloud.clouds_yaml.read_text())["clouds"]["k8s"]
+    password = found["auth"].pop("password")
+    (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"k8s": found}}))
+    secure = tmp_path / "secure.yaml"
+    secure.write_text("clouds: {k8s: {auth: {password: old}}}")
+    backend = new_backend(clouds_yaml=str(tmp_path / "clouds.yaml"), cloud="k8s")
+    asked = request()
+    with pytest.raises(errors.Unauthorized):
+        await backend.find_volume(asked)
+    secure.write_text(f"clouds: {{k8s: {{auth: {{password: {password}}}}}}}")
+    await asyncio.sleep(clouds.LOOK_SECONDS + 0.1)
+    assert await backend.find_volume(asked) is None
+
+
+async def test_a_trust_opens_the_project_of_the_one_who_gave_it(
+    new_backend: Callable[..., CinderBackend], openstack_cloud: Cloud, tmp_path: Path
+) -> None:
+    catalog.write_stranger_conf(openstack_cloud.ports, tmp_path / "stranger.conf")
+    conf = tmp_path / "cloud.conf"
+    conf.write_text(catalog.trusted_conf(openstack_cloud.ports))
+    backend = new_backend(cloud_conf=str(conf))
+    made = await backend.create_volume(request())
+    with catalog.connected(openstack_cloud.ports, admin=False) as member:
+        assert member.block_storage.get_volume(made.id).status == "available"
+    await backend.delete_volume(made.id)
 
 
 async def test_a_cloud_conf_in_a_secret_serves_a_class_without_any_configuration(

@@ -157,3 +157,36 @@ def write_admin_conf(ports: Ports, path: Path) -> None:
         f"[Global]\nauth-url={ports.auth_url}\nusername=operator\npassword={USER_PASSWORD}\n"
         f"domain-name=Default\ntenant-id={project.id}\nregion={REGION}\n"
     )
+
+
+def write_stranger_conf(ports: Ports, path: Path) -> None:
+    """Write a cloud.conf of a plain member of another project."""
+    with connected(ports) as connection:
+        identity = connection.identity
+        project = identity.find_project("strangers")
+        if project is None:
+            project = identity.create_project(name="strangers", domain_id="default")
+            _user(identity, "stranger", USER_PASSWORD, project, identity.find_role("member"))
+    path.write_text(
+        f"[Global]\nauth-url={ports.auth_url}\nusername=stranger\npassword={USER_PASSWORD}\n"
+        f"domain-name=Default\ntenant-id={project.id}\nregion={REGION}\n"
+    )
+
+
+def trusted_conf(ports: Ports) -> str:
+    """Let the stranger act in project kubernetes; return the cloud.conf for that."""
+    with connected(ports) as connection:
+        stranger = connection.identity.find_user("stranger")
+    with connected(ports, admin=False) as member:
+        trust = {
+            "trustor_user_id": member.current_user_id,
+            "trustee_user_id": stranger.id,
+            "impersonation": True,
+            "project_id": member.current_project_id,
+            "roles": [{"name": "member"}],
+        }
+        made = member.identity.post("/OS-TRUST/trusts", json={"trust": trust}).json()["trust"]
+    return (
+        f"[Global]\nauth-url={ports.auth_url}\ntrustee-id={stranger.id}\n"
+        f"trustee-password={USER_PASSWORD}\ntrust-id={made['id']}\nregion={REGION}\n"
+    )

@@ -65,14 +65,20 @@ DOWN = {"OS-EXT-SRV-ATTR:host": "c1", "host_status": "DOWN"}
         (server("ERROR"), False, "unknown", "nobody knows"),
         (server("ACTIVE", **DOWN), False, "unknown", "c1 does not answer.*evacuate"),
         (server("ACTIVE", **DOWN), True, "stopped", "c1 is forced down"),
-        (errors.NotFound("x"), False, "gone", "has no server"),
+        (errors.NotFound("x"), False, "unknown", "has no server.*another project"),
     ],
 )
 async def test_only_off_and_gone_let_a_volume_be_taken(
     answer: Any, forced: bool, power: str, said: str
 ) -> None:
     services = {"services": [{"forced_down": forced}]}
-    made, _ = cloud({f"/servers/{SERVER}": answer, "/os-services": services})
+    actions = {"instanceActions": [{"action": "create"}, {"action": "stop"}]}
+    table = {
+        f"/servers/{SERVER}": answer,
+        "/os-services": services,
+        f"/servers/{SERVER}/os-instance-actions": actions,
+    }
+    made, _ = cloud(table)
     state = await servers.state(made, SERVER)
     assert state.power == power
     assert re.search(said, state.detail)
@@ -123,6 +129,7 @@ async def test_a_volume_that_is_gone_and_one_that_never_moves(
         (401, "expired", errors.Unauthorized),
         (403, "Policy doesn't allow volume:create", errors.Unauthorized),
         (403, "The maximum allowed number of disk devices (26)", errors.Exhausted),
+        (403, "Quota exceeded for resources: ['volumes']", errors.Exhausted),
         (404, "no", errors.NotFound),
         (409, "in use by another server", errors.Conflict),
         (400, "Invalid volume: Volume status must be available", errors.Conflict),
@@ -135,6 +142,18 @@ def test_an_answer_becomes_the_error_it_means(status: int, text: str, kind: type
     found = faults.of_answer(status, {"badRequest": {"message": text, "code": status}}, "Cinder")
     assert type(found) is kind
     assert text in str(found)
+
+
+def test_a_404_of_somebody_else_does_not_mean_that_a_thing_is_gone() -> None:
+    for body in ({"message": "<html>404 page not found"}, {}, None):
+        found = faults.of_answer(404, body, "Cinder")
+        assert isinstance(found, errors.Unavailable)
+        assert "openstack catalog list" in str(found)
+
+
+def test_who_is_over_quota_is_told_of_the_quota() -> None:
+    said = {"forbidden": {"message": "Quota exceeded for resources: ['volumes']"}}
+    assert "openstack quota set" in str(faults.of_answer(403, said, "Cinder"))
 
 
 def test_the_zone_comes_from_the_class_then_from_the_node_unless_ignored() -> None:
@@ -167,11 +186,12 @@ async def test_ids_say_which_cloud_they_are_in() -> None:
     assert clouds.id_of(default, VOLUME) == VOLUME
     assert clouds.parse(clouds.id_of(west, VOLUME), {}) == (west, VOLUME)
     assert clouds.parse(VOLUME, {"cloud": "west"})[0] is west
-    for wrong in ("", "x", f"east/{VOLUME}", "../limits", f"west/{VOLUME}/x"):
+    for wrong in ("", "x", "../limits", f"west/{VOLUME}/x"):
         with pytest.raises(errors.NotFound):
             clouds.parse(wrong, {})
+    # A cloud that was taken out of the configuration still has its volumes.
     with pytest.raises(errors.Invalid, match="configured: west, default"):
-        clouds.choose("east", {})
+        clouds.parse(f"east/{VOLUME}", {})
     await clouds.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.backends import errors
+from holdfast.backends import blockdevices, errors
 from holdfast.backends.cinder import identity, links
 from holdfast.backends.cinder.identity import Machine
 
@@ -64,3 +64,30 @@ def test_a_link_that_leads_nowhere_is_no_disk(tmp_path: Path) -> None:
     by_id.mkdir(parents=True)
     (by_id / f"virtio-{VOLUME[:20]}").symlink_to(tmp_path / "gone")
     assert links.find(tmp_path, VOLUME) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ({"serial": VOLUME[:20]}, True),
+        ({"device/vpd_pg80": "\0\0\0\0" + VOLUME}, True),
+        ({"device/vpd_pg80": "6000c29f", "device/wwid": f"naa.{VOLUME.replace('-', '')}"}, True),
+        ({"serial": VOLUME[0]}, False),
+        ({"serial": "01234567-89ab-cdef-0123"}, False),
+        ({}, True),
+    ],
+)
+def test_one_of_the_kernels_names_of_a_disk_has_to_be_the_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], right: bool
+) -> None:
+    monkeypatch.setattr(blockdevices, "SYSFS", tmp_path)
+    monkeypatch.setattr(blockdevices, "number_of", lambda device: "252:0")
+    for name, text in said.items():
+        attribute = tmp_path / "252:0" / name
+        attribute.parent.mkdir(parents=True, exist_ok=True)
+        attribute.write_text(text)
+    if right:
+        links.check(Path("/dev/vdb"), VOLUME)
+        return
+    with pytest.raises(errors.Conflict, match="which is not of volume"):
+        links.check(Path("/dev/vdb"), VOLUME)

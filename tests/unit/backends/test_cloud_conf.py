@@ -38,8 +38,30 @@ def test_a_published_cloud_conf_is_read_as_it_is() -> None:
     assert "Archer" not in repr(read)
 
 
+def test_one_of_several_clouds_in_a_file_is_chosen_by_its_name() -> None:
+    text = GUIDE + '[Global "west"]\nauth-url=https://w/v3\nuser-id=u\npassword=p\ntenant-id=t\n'
+    assert settings.of_conf(text, "c") == settings.of_conf(GUIDE, "c")
+    west = settings.of_conf(text, "c", "west")
+    assert west.arguments["auth"]["auth_url"] == "https://w/v3"
+    assert west.search_order == ("configDrive", "metadataService")
+
+
+def test_a_trust_says_the_project_itself() -> None:
+    text = (
+        "[Global]\nauth-url=http://k/v3\ntenant-id=p\ntrust-id=t\ntrustee-id=u\n"
+        "trustee-password=s\n"
+    )
+    assert settings.of_conf(text, "c").arguments["auth"] == {
+        "auth_url": "http://k/v3",
+        "user_id": "u",
+        "password": "s",
+        "trust_id": "t",
+    }
+
+
 def test_what_serves_other_programs_is_skipped() -> None:
-    text = GUIDE + '[LoadBalancer]\nfloating-network-id = x\n[LoadBalancerClass "a"]\nz=1\n'
+    text = GUIDE + "[LoadBalancer]\nfloating-network-id = x\n[KeyManager]\nkey-id=x\n"
+    text += '[LoadBalancerClass "a"]\nz=1\n'
     assert settings.of_conf(text, "c") == settings.of_conf(GUIDE, "c")
 
 
@@ -68,6 +90,10 @@ def test_an_application_credential_needs_no_project() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (GUIDE.replace("http://", ""), "auth-url is no address"),
+        (GUIDE.replace("[Global]", '[Global "west"]'), r'it has \[Global "west"\]'),
+        (GUIDE + "trust-id=t\n", "unknown key trust-id"),
+        ("[Global]\nauth-url=http://k\ntrust-id=t\n", "no trustee-password"),
         (GUIDE.replace("tenant-id", "tenand-id"), "did you mean tenant-id"),
         (GUIDE.replace("[Global]", "[Globel]"), r"did you mean \[Global\]"),
         (GUIDE.replace("password", "#password"), "has no password"),
@@ -104,8 +130,51 @@ def test_a_file_that_is_replaced_has_another_stamp(tmp_path: Path) -> None:
     conf = tmp_path / "cloud.conf"
     instance = settings.Instance("a", cloud_conf=conf)
     missing = settings.stamp(instance)
-    with pytest.raises(errors.NotFound, match="put the file there"):
+    # Not `NotFound`: a volume is not gone because nobody can be asked about it.
+    with pytest.raises(errors.Unavailable, match="put the file there"):
         settings.load(instance)
-    conf.write_text(GUIDE)
+    # As editors of other systems begin a file.
+    conf.write_text("\ufeff" + GUIDE)
     assert settings.stamp(instance) != missing
     assert settings.load(instance).arguments["region_name"] == "RegionOne"
+
+
+def test_every_file_with_a_part_of_the_login_counts(tmp_path: Path) -> None:
+    conf, clouds = tmp_path / "cloud.conf", tmp_path / "clouds.yaml"
+    secure, authority = tmp_path / "secure.yaml", tmp_path / "ca.pem"
+    authority.write_text("one")
+    clouds.write_text("clouds: {openstack: {auth: {}}}")
+    conf.write_text(f"[Global]\nuse-clouds=true\nclouds-file={clouds}\n")
+    plain = GUIDE.replace("[Metadata]", f"ca-file = {authority}\n[Metadata]")
+    (tmp_path / "plain.conf").write_text(plain)
+    for instance, changing in (
+        (settings.Instance("a", clouds_yaml=clouds, cloud="openstack"), secure),
+        (settings.Instance("a", cloud_conf=conf), secure),
+        (settings.Instance("a", cloud_conf=conf), clouds),
+        (settings.Instance("a", cloud_conf=tmp_path / "plain.conf"), authority),
+    ):
+        read = settings.load(instance)
+        before = settings.stamp(instance, read)
+        assert settings.stamp(instance, read) == before
+        changing.write_text("clouds: {openstack: {auth: {username: somebody-else}}}")
+        assert settings.stamp(instance, read) != before
+        clouds.write_text("clouds: {openstack: {auth: {}}}")
+        secure.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clouds: {a: {password: hidden", "is no YAML"),
+        ("- a", "has no clouds"),
+        ("clouds: {a: }", "cloud a is empty"),
+    ],
+)
+def test_a_clouds_yaml_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "clouds.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.Invalid, match=said) as refused:
+        settings.load(settings.Instance("a", clouds_yaml=path, cloud="a"))
+    assert "hidden" not in str(refused.value)

@@ -8,10 +8,13 @@ nothing, or the other way round. So neither is believed alone:
     Nova has it    Cinder not      Cinder's record is made again, Nova is told to detach;
                                    the next try attaches anew
     Nova not       Cinder has it   what Nova left: Cinder's record is removed
-    neither                        free
+    neither                        free, once what was begun is taken back
 
-Repairs come only after both had `SETTLE_SECONDS` to finish by themselves, and
-each is tried once per call. Cinder itself refuses to drop what Nova still uses,
+A volume that stays `detaching` while Nova has it was asked for and forgotten; it
+goes back to `in-use`, and Nova is told again.
+
+Repairs come only after both had time to finish by themselves, and each is tried
+once per call. Cinder itself refuses to drop what Nova still uses,
 so a wrong guess here cannot take a disk from a server that writes.
 """
 
@@ -21,7 +24,7 @@ import asyncio
 from collections.abc import Mapping
 
 from holdfast.backends import errors
-from holdfast.backends.cinder import records, restoring, servers
+from holdfast.backends.cinder import records, reservations, restoring, servers
 from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.parameters import GIB
 from holdfast.backends.cinder.polling import Poller
@@ -30,6 +33,8 @@ from holdfast.backends.cinder.records import Record
 SETTLE_SECONDS = 20.0
 ATTACH_SECONDS = 60.0
 DETACH_SECONDS = 60.0
+# Nova asks a guest for its disk eight times and waits 20 s each time.
+FORGOTTEN_SECONDS = 180.0
 # Nova asks for it before it shares a volume.
 _SHARED_VERSION = "2.60"
 _PASSING = frozenset({"attaching", "detaching", "reserved", "creating", "downloading", "extending"})
@@ -58,20 +63,25 @@ class NovaAttaching:
         self._cloud = cloud
         self._poller = poller
         self._nova = f"Nova of {cloud.instance.where}"
+        # When a volume was first seen `detaching` without our having asked in this call.
+        self._detaching: dict[str, float] = {}
 
     async def attach(self, id: str, server: str) -> Mapping[str, str]:
         """Attach the volume. Raises Conflict, Exhausted, NotFound, Unavailable."""
-        found = await self._settled(id, server)
+        found = await self._settled(id)
         disk = await servers.disk(self._cloud, server, id)
         ours = records.attachment_to(found, server)
         if disk is not None and ours and found["status"] == "in-use":
             return context_of(found, str(disk.get("device") or ""))
-        if disk is not None:
+        if disk is not None and ours and found["status"] == "detaching":
+            await self._take_back(found, server)
+        elif disk is not None:
             await self._undo(id, server, found)
         elif ours:
             await self._drop(found, server)
-        elif found["status"] == "reserved":
-            await self._drop_reservations(found)
+        elif found["status"] in reservations.BEGUN:
+            if not await reservations.clear(self._cloud, id):
+                await self._refuse_begun(id)
         elif found["status"] not in ("available", "in-use"):
             raise await self._refusal(found)
         else:
@@ -93,11 +103,19 @@ class NovaAttaching:
         if disk is None and not records.attachment_to(found, server):
             return
         if disk is None:
-            found = await self._settled(id, server)
+            found = await self._settled(id)
             if records.attachment_to(found, server):
                 await self._drop(found, server)
             return
         await self._detach(found, server)
+
+    async def release(self, id: str) -> Record:
+        """Return the volume after what was begun with it is taken back. Raises Conflict."""
+        found = await self._settled(id)
+        if found["status"] in reservations.BEGUN:
+            await reservations.clear(self._cloud, id)
+            found = await volume(self._cloud, id)
+        return found
 
     async def _attach(self, found: Record, server: str) -> Mapping[str, str]:
         id = found["id"]
@@ -141,8 +159,38 @@ class NovaAttaching:
                 servers.EVACUATE,
             )
         if found["status"] != "detaching":
+            self._detaching.pop(id, None)
+            await self._let_go(found, record)
+        elif self._is_forgotten(id):
+            await self._roll_back(id)
             await self._let_go(found, record)
         await self._await_detached(found, server)
+        self._detaching.pop(id, None)
+
+    def _is_forgotten(self, id: str) -> bool:
+        """Return whether a volume has been `detaching` for longer than Nova ever takes."""
+        now = asyncio.get_running_loop().time()
+        return now - self._detaching.setdefault(id, now) >= FORGOTTEN_SECONDS
+
+    async def _roll_back(self, id: str) -> None:
+        path = f"/volumes/{id}/action"
+        await self._cloud.request("block_storage", "POST", path, {"os-roll_detaching": {}})
+        self._detaching.pop(id, None)
+
+    async def _take_back(self, found: Record, server: str) -> None:
+        """The server that is to have the volume has it, and somebody began to take it away."""
+        if not self._is_forgotten(found["id"]):
+            raise errors.Conflict(
+                f"volume {found['id']} is being detached from server {server}",
+                self._nova,
+                f"waited for {FORGOTTEN_SECONDS:g} s, then taken back",
+            )
+        await self._roll_back(found["id"])
+
+    async def _refuse_begun(self, id: str) -> None:
+        found = await volume(self._cloud, id)
+        if found["status"] in reservations.BEGUN:
+            raise await self._refusal(found)
 
     async def _let_go(self, found: Record, server: Record) -> None:
         """Tell Nova to detach; once more with Cinder's record restored, where Cinder has none."""
@@ -184,7 +232,7 @@ class NovaAttaching:
                     if disk is None:
                         # One that was restored is not the one that Nova knew and removed.
                         if mine := records.attachment_to(now, server):
-                            await self._drop_attachment(mine)
+                            await reservations.drop(self._cloud, mine)
                         return
                     await asyncio.sleep(pause)
                     pause = min(2.0, pause * 1.4)
@@ -196,7 +244,7 @@ class NovaAttaching:
                 "tried again later; a hard reboot of the server ends it",
             ) from error
 
-    async def _settled(self, id: str, server: str) -> Record:
+    async def _settled(self, id: str) -> Record:
         """Return the volume after it had time to leave a passing state."""
         found = await volume(self._cloud, id)
         if found["status"] not in _PASSING:
@@ -239,32 +287,4 @@ class NovaAttaching:
         await self._await_detached(found, server)
 
     async def _drop(self, found: Record, server: str) -> None:
-        await self._drop_attachment(records.attachment_to(found, server))
-
-    async def _drop_reservations(self, found: Record) -> None:
-        """Nobody has the volume, but somebody had begun: reservations are listed apart."""
-        query = {"volume_id": found["id"]}
-        answer = await self._cloud.request(
-            "block_storage", "GET", "/attachments", query=query, version="3.27"
-        )
-        for each in answer["attachments"]:
-            if each["status"] in ("reserved", "attaching", "detached"):
-                await self._drop_if_unused(each)
-        if not answer["attachments"]:
-            raise await self._refusal(found)
-
-    async def _drop_if_unused(self, attachment: Record) -> None:
-        server = str(attachment.get("instance") or "")
-        if server and await servers.disk(self._cloud, server, attachment["volume_id"]) is not None:
-            raise errors.Conflict(
-                f"volume {attachment['volume_id']} is being attached to server {server}", self._nova
-            )
-        await self._drop_attachment(str(attachment["id"]))
-
-    async def _drop_attachment(self, id: str) -> None:
-        try:
-            await self._cloud.request(
-                "block_storage", "DELETE", f"/attachments/{id}", version="3.27"
-            )
-        except errors.NotFound:
-            return
+        await reservations.drop(self._cloud, records.attachment_to(found, server))

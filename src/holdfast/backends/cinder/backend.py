@@ -23,6 +23,7 @@ from holdfast.backends.cinder import (
     parameters,
     records,
     removal,
+    reservations,
     servers,
     snapshots,
 )
@@ -46,8 +47,6 @@ from holdfast.backends.protocol import (
     VolumeRequest,
 )
 from holdfast.kit.locks import KeyedLocks
-
-_FIRST_PAGE = {"limit": "500"}
 
 
 class CinderBackend:
@@ -84,9 +83,9 @@ class CinderBackend:
         """Return what was made for the request; unfinished ones as `incomplete`."""
         try:
             chosen = parameters.read(request.parameters)
-            cloud = self._clouds.choose(chosen.cloud, request.secrets)
         except errors.Invalid:
             return None
+        cloud = self._clouds.choose(chosen.cloud, request.secrets)
         found = await making.of_name(cloud, request.name)
         owned = [each for each in found if records.is_owned(each, cloud.instance.owner)]
         return await self._volume(cloud, records.oldest(owned)) if owned else None
@@ -122,7 +121,7 @@ class CinderBackend:
         """List the volumes with our mark in all clouds, by id."""
         found: dict[str, Volume] = {}
         for cloud in self._clouds.all():
-            for record in await self._records(cloud):
+            for record in await records.listed(cloud, "/volumes/detail"):
                 if records.is_owned(record, cloud.instance.owner):
                     volume = await self._volume(cloud, record)
                     found[volume.id] = volume
@@ -159,7 +158,7 @@ class CinderBackend:
             cloud, uuid = self._clouds.parse(id, secrets)
         except errors.NotFound:
             return
-        await snapshots.delete(cloud, uuid)
+        await snapshots.delete_all(cloud, uuid)
 
     async def get_snapshot(self, id: str, *, secrets: Mapping[str, str] = NO_SECRETS) -> Snapshot:
         """Return the snapshot. Raises NotFound."""
@@ -198,10 +197,13 @@ class CinderBackend:
             await (await self._way(cloud)).detach(uuid, node)
 
     async def attachments(self) -> Mapping[str, Sequence[str]]:
-        """Return server ids by volume id, for all volumes of the clouds' projects."""
+        """Return server ids by volume id, for all volumes of the clouds' projects.
+
+        Clouds that came in a Secret are among them once they were used.
+        """
         found: dict[str, list[str]] = {}
-        for cloud in self._clouds.all():
-            for record in await self._records(cloud):
+        for cloud in self._clouds.seen():
+            for record in await self._attachable(cloud):
                 if users := [each for each in records.servers_of(record) if each]:
                     found[self._clouds.id_of(cloud, record["id"])] = users
         return found
@@ -209,19 +211,18 @@ class CinderBackend:
     async def node_state(self, node: str) -> NodeState:
         """Return what Nova says of the server, of whichever cloud has it."""
         states = []
-        for cloud in self._clouds.all():
-            if not isinstance(await self._way(cloud), NovaAttaching):
-                detail = f"{cloud.instance.where} has no Nova that could tell"
-                states.append(NodeState("unknown", detail))
-                continue
-            found = await servers.state(cloud, node)
-            if found.power != "gone":
+        for cloud in self._clouds.seen():
+            try:
+                found = await self._state(cloud, node)
+            except errors.BackendError as error:
+                # Another cloud may have the server, and know.
+                found = NodeState("unknown", str(error))
+            if found.power != "unknown":
                 return found
             states.append(found)
-        unknown = [each for each in states if each.power == "unknown"]
         if not states:
             return NodeState("unknown", "no OpenStack cloud is configured")
-        return (unknown or states)[0]
+        return NodeState("unknown", "; ".join(each.detail for each in states))
 
     async def fence(self, node: str, volumes: Sequence[VolumeHandle] = ()) -> None:
         """Return when Nova says that the server is off or gone; nothing here turns it off.
@@ -252,31 +253,34 @@ class CinderBackend:
 
     async def _delete(self, cloud: Cloud, record: Record) -> None:
         poller = self._poller(cloud)
-        marks = record.get("metadata") or {}
+        if records.is_owned(record, cloud.instance.owner):
+            # Before the volume itself: without it, nobody would look for them again.
+            for each in await making.of_name(cloud, record["name"]):
+                if records.is_twin(each, record) and not each.get("attachments"):
+                    await removal.remove(cloud, poller, each)
+        if record["status"] in reservations.BEGUN:
+            record = await (await self._way(cloud)).release(record["id"])
         await removal.remove(cloud, poller, record)
-        if not records.is_owned(record, cloud.instance.owner) or records.NAME not in marks:
-            return
-        for each in await making.of_name(cloud, marks[records.NAME]):
-            twin = each["id"] != record["id"] and records.is_owned(each, cloud.instance.owner)
-            if twin and not each.get("attachments"):
-                await removal.remove(cloud, poller, each)
 
-    async def _records(self, cloud: Cloud) -> list[Record]:
-        found: list[Record] = []
-        query = dict(_FIRST_PAGE)
-        while True:
-            answer = await cloud.request("block_storage", "GET", "/volumes/detail", query=query)
-            found += answer["volumes"]
-            if not answer.get("volumes_links"):
-                return found
-            query["marker"] = answer["volumes"][-1]["id"]
+    async def _attachable(self, cloud: Cloud) -> list[Record]:
+        try:
+            return await records.listed(cloud, "/volumes/detail")
+        except errors.BackendError:
+            if cloud in self._clouds.all():
+                raise
+            # A Secret may have been replaced by another since.
+            return []
+
+    async def _state(self, cloud: Cloud, node: str) -> NodeState:
+        if isinstance(await self._way(cloud), NovaAttaching):
+            return await servers.state(cloud, node)
+        return NodeState("unknown", f"{cloud.instance.where} has no Nova that could tell")
 
     async def _way(self, cloud: Cloud) -> NovaAttaching | CinderAttaching:
-        if cloud not in self._ways:
-            chosen = cloud.instance.attach
-            if not chosen:
-                chosen = "nova" if await has_nova(cloud) else "cinder"
-            way = NovaAttaching if chosen == "nova" else CinderAttaching
+        # Asked every time, which costs no request: a corrected region may have a Nova.
+        chosen = cloud.instance.attach or ("nova" if await has_nova(cloud) else "cinder")
+        way = NovaAttaching if chosen == "nova" else CinderAttaching
+        if not isinstance(self._ways.get(cloud), way):
             self._ways[cloud] = way(cloud, self._poller(cloud))
         return self._ways[cloud]
 
@@ -296,11 +300,8 @@ class CinderBackend:
 
 
 async def has_nova(cloud: Cloud) -> bool:
-    """Return whether the cloud's catalogue has a compute service."""
-    try:
-        return bool(await cloud.run(lambda endpoint: endpoint.address("compute")))
-    except errors.NotFound:
-        return False
+    """Return whether the cloud's catalogue has a compute service. Raises what asking raised."""
+    return bool(await cloud.run(lambda endpoint: endpoint.address("compute")))
 
 
 def _page(ids: list[str], token: str, limit: int) -> tuple[list[str], str]:

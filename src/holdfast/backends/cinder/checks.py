@@ -53,7 +53,7 @@ async def run_class(
 
 
 async def _zone_of_class(cloud: Cloud, wanted: str) -> Finding:
-    known = await _zones(cloud, "block_storage")
+    known = await making.zones(cloud)
     if wanted in known:
         return Finding("zone", "ok", f'"{wanted}" exists', "class")
     return Finding(
@@ -117,9 +117,8 @@ async def _nova(cloud: Cloud) -> list[Finding]:
     where = cloud.instance.where
     if cloud.instance.attach == "cinder":
         return [Finding("attaching", "ok", "by Cinder alone, as configured", where)]
-    try:
-        address = await cloud.run(lambda endpoint: endpoint.address("compute"))
-    except errors.NotFound:
+    address = await cloud.run(lambda endpoint: endpoint.address("compute"))
+    if not address:
         return [
             Finding(
                 "attaching",
@@ -183,15 +182,14 @@ async def _types(cloud: Cloud) -> list[Finding]:
 
 async def _zone_names(cloud: Cloud) -> list[Finding]:
     where = cloud.instance.where
-    ours = await _zones(cloud, "block_storage")
+    ours = await making.zones(cloud)
     found = [Finding("zones", "ok", f"Cinder: {', '.join(sorted(ours))}", where)]
     read = await cloud.settings()
     if read.ignore_volume_az or cloud.instance.attach == "cinder":
         return found
-    try:
-        theirs = await _zones(cloud, "compute")
-    except errors.NotFound:
+    if not await cloud.run(lambda endpoint: endpoint.address("compute")):
         return found
+    theirs = await making.zones(cloud, "compute")
     if missing := sorted(theirs - ours):
         found.append(
             Finding(
@@ -204,18 +202,6 @@ async def _zone_names(cloud: Cloud) -> list[Finding]:
             )
         )
     return found
-
-
-async def _zones(cloud: Cloud, service: str) -> set[str]:
-    path = "/os-availability-zone"
-    answer = await cloud.request(
-        "compute" if service == "compute" else "block_storage", "GET", path
-    )
-    return {
-        str(each["zoneName"])
-        for each in answer["availabilityZoneInfo"]
-        if (each.get("zoneState") or {}).get("available")
-    }
 
 
 def _finding(check: str, error: errors.BackendError) -> Finding:

@@ -72,7 +72,7 @@ KNOWN: Mapping[str, frozenset[str]] = {
     ),
     "metadata": frozenset({"search-order", "request-timeout"}),
 }
-_IGNORED = frozenset({"networking", "loadbalancer", "loadbalancerclass", "route"})
+_IGNORED = frozenset({"keymanager", "networking", "loadbalancer", "loadbalancerclass", "route"})
 _SECTION = re.compile(r'\[\s*([\w-]+)\s*(?:"([^"]*)")?\s*\]\s*(?:[#;].*)?')
 
 # By section and, for `[Global "name"]`, the name; keys and section names in small letters.
@@ -100,6 +100,11 @@ def parse(text: str, where: str) -> Sections:
             key, value = _entry(line, section, place)
             current[key] = value
     return found
+
+
+def yes(value: str) -> bool:
+    """Return whether a value is one of git's ways of saying yes."""
+    return value.lower() in ("true", "yes", "on", "1")
 
 
 def _refuse_encoded(text: str, where: str) -> None:

@@ -70,7 +70,7 @@ class Cloud:
         try:
             return await self._in_thread(lambda: ask(endpoint))
         except errors.Unauthorized:
-            if settings.stamp(self.instance) == self._stamp:
+            if endpoint is self._endpoint and self._stamped() == self._stamp:
                 raise
         self._looked = float("-inf")
         return await self._again(ask)
@@ -99,15 +99,30 @@ class Cloud:
             return self._endpoint
         async with self._lock:
             self._looked = now
-            stamp = await self._in_thread(lambda: settings.stamp(self.instance))
+            stamp = await self._in_thread(self._stamped)
             if self._endpoint is None or stamp != self._stamp:
-                read = await self._in_thread(lambda: settings.load(self.instance))
+                read, stamp = await self._load()
                 if self._endpoint is not None:
                     # Others may still be waiting for an answer on it.
                     self._retired.append(self._endpoint)
                 self._settings, self._stamp = read, stamp
                 self._endpoint = Endpoint(read, self.instance.where, self._calls)
             return self._endpoint
+
+    async def _load(self) -> tuple[CloudSettings, tuple[object, ...]]:
+        try:
+            read = await self._in_thread(lambda: settings.load(self.instance))
+            # Which files count is known now; what changed in them since is read again.
+            stamp = await self._in_thread(lambda: settings.stamp(self.instance, read))
+            return await self._in_thread(lambda: settings.load(self.instance)), stamp
+        except errors.Invalid as error:
+            if self._endpoint is None:
+                raise
+            # Work has begun with what was there before, and nobody may take it for impossible.
+            raise errors.Unavailable(error.what, error.where, error.remedy) from error
+
+    def _stamped(self) -> tuple[object, ...]:
+        return settings.stamp(self.instance, self._settings)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
@@ -136,13 +151,17 @@ class Clouds:
         """The configured clouds, in the configuration's order."""
         return list(self._clouds.values())
 
+    def seen(self) -> list[Cloud]:
+        """The configured clouds, and those of Secrets that were used since the start."""
+        return [*self._clouds.values(), *self._from_secrets.values()]
+
     def choose(self, name: str, secrets: Mapping[str, str]) -> Cloud:
         """Return the cloud called `name`, or the one a Secret holds or names, or the default.
 
         Raises errors.Invalid where there is none.
         """
         if not name and CONF_KEY in secrets:
-            return self._of_secret(secrets[CONF_KEY])
+            return self._of_secret(secrets[CONF_KEY], secrets.get(CLOUD_KEY, ""))
         name = name or secrets.get(CLOUD_KEY, "")
         if not self._clouds:
             raise errors.Invalid("no OpenStack cloud is configured", "", settings.HOW)
@@ -153,10 +172,13 @@ class Clouds:
         return found
 
     def parse(self, id: str, secrets: Mapping[str, str]) -> tuple[Cloud, str]:
-        """Return a volume's or snapshot's cloud and its id there. Raises errors.NotFound."""
-        name, slash, uuid = id.rpartition("/")
-        if not _UUID.fullmatch(uuid) or (slash and name not in self._clouds):
-            raise errors.NotFound(f'"{id}" is not the id of anything in a configured cloud')
+        """Return a volume's or snapshot's cloud and its id there.
+
+        Raises errors.NotFound for what is no id, errors.Invalid for a cloud that is not configured.
+        """
+        name, _, uuid = id.rpartition("/")
+        if not _UUID.fullmatch(uuid):
+            raise errors.NotFound(f'"{id}" is not the id of anything in a cloud')
         return self.choose(name, secrets), uuid.lower()
 
     def id_of(self, cloud: Cloud, uuid: str) -> str:
@@ -167,14 +189,14 @@ class Clouds:
 
     async def close(self) -> None:
         """Close all connections and end the threads."""
-        for each in (*self._clouds.values(), *self._from_secrets.values()):
+        for each in self.seen():
             await each.close()
         await asyncio.to_thread(self._pool.shutdown)
 
-    def _of_secret(self, text: str) -> Cloud:
-        digest = hashlib.sha256(text.encode()).hexdigest()
+    def _of_secret(self, text: str, section: str) -> Cloud:
+        digest = hashlib.sha256(f"{section}\n{text}".encode()).hexdigest()
         if digest not in self._from_secrets:
-            instance = Instance("", text=text)
+            instance = Instance("", text=text, cloud=section)
             self._from_secrets[digest] = Cloud(instance, self._pool, self.calls)
         return self._from_secrets[digest]
 

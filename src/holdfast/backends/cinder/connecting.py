@@ -16,7 +16,7 @@ import platform
 from collections.abc import Mapping
 
 from holdfast.backends import errors
-from holdfast.backends.cinder import attaching, brick, records
+from holdfast.backends.cinder import attaching, brick, records, reservations
 from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.polling import Poller
 from holdfast.backends.cinder.records import Record
@@ -40,8 +40,8 @@ class CinderAttaching:
         mine = records.attachment_to(found, node)
         if not mine:
             self._refuse_elsewhere(found)
-            if found["status"] == "reserved":
-                await self._drop_reservations(id)
+            if found["status"] in reservations.BEGUN:
+                await self.release(id)
             elif found["status"] not in ("available", "in-use"):
                 raise errors.Conflict(f"volume {id} is {found['status']}", self._where)
             mine = await self._begin(id, node)
@@ -61,6 +61,17 @@ class CinderAttaching:
         if mine := records.attachment_to(found, node):
             await self._drop(mine)
             await self._poller.settled(id, "other", attaching.DETACH_SECONDS)
+
+    async def release(self, id: str) -> Record:
+        """Return the volume after what was begun with it is taken back: no host has it."""
+        try:
+            settled = await self._poller.settled(
+                id, "other", attaching.SETTLE_SECONDS, reservations.BEGUN
+            )
+        except errors.Unavailable:
+            await reservations.clear(self._cloud, id, hosts=True)
+            return await attaching.volume(self._cloud, id)
+        return settled or await attaching.volume(self._cloud, id)
 
     def _refuse_elsewhere(self, found: Record) -> None:
         others = records.servers_of(found)
@@ -85,15 +96,6 @@ class CinderAttaching:
         body = {"attachment": {"volume_uuid": id, "connector": connector, "mode": "rw"}}
         return str((await self._ask("POST", "/attachments", body))["id"])
 
-    async def _drop_reservations(self, id: str) -> None:
-        """Remove what a creation left that ended between its two steps; no host has it."""
-        answer = await self._cloud.request(
-            "block_storage", "GET", "/attachments", query={"volume_id": id}, version=_VERSION
-        )
-        for each in answer["attachments"]:
-            if each["status"] == "reserved" and not each.get("instance"):
-                await self._drop(str(each["id"]))
-
     async def _kind(self, made: Record, attachment: str, node: str) -> tuple[str, str]:
         """Return the type of the connection, and its device where that is known already."""
         info = made.get("connection_info") or {}
@@ -117,10 +119,7 @@ class CinderAttaching:
         return found
 
     async def _drop(self, attachment: str) -> None:
-        try:
-            await self._ask("DELETE", f"/attachments/{attachment}")
-        except errors.NotFound:
-            return
+        await reservations.drop(self._cloud, attachment)
 
 
 async def connection_of(cloud: Cloud, attachment: str) -> Record:

@@ -11,6 +11,7 @@ service and its address, never what was sent.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import warnings
 from collections import Counter
@@ -28,6 +29,14 @@ _TITLES = {"block_storage": "Cinder", "compute": "Nova", "identity": "Keystone"}
 _TYPES = {"block_storage": "block-storage", "compute": "compute", "identity": "identity"}
 # Cinder asks for it in another way than the service is called in the catalogue.
 _VERSION_NAMES = {"block_storage": "volume", "compute": "compute", "identity": "identity"}
+# keystoneauth's own surprise at a region that has none of a service's several names.
+_NO_ENDPOINT = "choosing an endpoint"
+# What the operating system says of a connection, as the HTTP library quotes it.
+_REASON = re.compile(r"\[Errno -?\d+\] [\w ,]+|certificate verify failed: [\w -]+|timed out")
+
+
+class _NotInCatalogue(errors.Unavailable):
+    """The catalogue has no such service, which a corrected region may end."""
 
 
 class Endpoint:
@@ -85,8 +94,13 @@ class Endpoint:
 
     def address(self, service: Service) -> str:
         """Return where the catalogue says a service is; '' when it is not in there."""
-        with self._translated(service):
-            return str(self._adapter(service).get_endpoint() or "")
+        try:
+            with self._translated(service):
+                # Without a login there is no catalogue, and no answer either.
+                self._opened().session.get_token()
+                return str(self._adapter(service).get_endpoint() or "")
+        except _NotInCatalogue:
+            return ""
 
     def project(self) -> str:
         """Return the id of the project the credentials are for."""
@@ -107,6 +121,23 @@ class Endpoint:
         """Return the region the settings choose; '' where they choose none."""
         with self._translated("identity"):
             return str(self._opened().config.get_region_name() or "")
+
+    def way(self) -> Mapping[str, str]:
+        """Return what else of the settings says how to reach the cloud, as keys of cloud.conf."""
+        with self._translated("identity"):
+            config = self._opened().config
+            verify, cert = config.get_requests_verify_args()
+            interface = config.get_interface()
+        found = {"ca-file": verify} if isinstance(verify, str) else {}
+        if verify is False:
+            found["tls-insecure"] = "true"
+        if isinstance(cert, tuple):
+            found |= {"cert-file": cert[0], "key-file": cert[1]}
+        elif cert:
+            found["cert-file"] = cert
+        if interface not in (None, "", "public"):
+            found["os-endpoint-type"] = interface
+        return found
 
     def close(self) -> None:
         """Close the connections; nothing may be asked afterwards."""
@@ -164,10 +195,15 @@ class Endpoint:
         except auth_errors.MissingRequiredOptions as error:
             raise errors.Invalid(_first_line(error), self._where) from error
         except (auth_errors.EndpointNotFound, sdk_errors.EndpointNotFound) as error:
-            raise errors.NotFound(
-                f"the catalogue has no {_TITLES[service]} for this region and interface",
-                self._where,
-                "compare `openstack catalog list` with region and os-endpoint-type",
+            raise self._missing(service) from error
+        except (auth_errors.AuthorizationFailure, sdk_errors.ConfigException) as error:
+            raise errors.Invalid(_first_line(error), self._where) from error
+        except auth_errors.SSLError as error:
+            raise errors.Unavailable(
+                f"its certificate is not accepted ({_first_line(error)})",
+                self._name(service),
+                "name the file of the authority that signed it: ca-file in [Global], or cacert in "
+                "clouds.yaml",
             ) from error
         except (
             auth_errors.ClientException,
@@ -179,6 +215,22 @@ class Endpoint:
                 self._name(service),
                 "check that its address can be reached from this machine",
             ) from error
+        except (OSError, ValueError) as error:
+            if _NO_ENDPOINT in str(error):
+                raise self._missing(service) from error
+            # The libraries' own way of saying that a file or an address in the settings is wrong.
+            raise errors.Invalid(
+                f"cannot be used ({_first_line(error)})",
+                self._where,
+                "correct the addresses and the names of files in it",
+            ) from error
+
+    def _missing(self, service: Service) -> _NotInCatalogue:
+        return _NotInCatalogue(
+            f"the catalogue has no {_TITLES[service]} for this region and interface",
+            self._where,
+            "compare `openstack catalog list` with region and os-endpoint-type",
+        )
 
 
 def _open(settings: CloudSettings) -> Any:
@@ -234,4 +286,8 @@ def _shape(path: str) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return lines[0].strip()[:300] if lines else type(error).__name__
+    line = lines[0].strip() if lines else type(error).__name__
+    # Between the address and the reason, the HTTP library tells of its own inside.
+    if reason := _REASON.search(line):
+        line = f"{line.partition(': HTTP')[0]}: {reason[0]}"
+    return line[:300]

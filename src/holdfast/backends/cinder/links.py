@@ -54,16 +54,16 @@ def find(root: Path, id: str) -> Path | None:
 def check(device: Path, id: str) -> None:
     """Raise errors.Conflict when the kernel says that `device` is another volume's."""
     node = blockdevices.SYSFS / blockdevices.number_of(device)
-    for attribute in _ATTRIBUTES:
-        said = _text(node / attribute)
-        if said and not _agrees(said, id):
-            raise errors.Conflict(
-                f"its serial number is {said!r}, which is not of volume {id}",
-                str(device),
-                "udevadm trigger --subsystem-match=block, and look at /dev/disk/by-id",
-            )
-        if said:
-            return
+    said = [text for text in (_text(node / attribute) for attribute in _ATTRIBUTES) if text]
+    # Some hypervisors give the id as the disk's world wide name, and have serials of their own.
+    if any(_agrees(each, id) for each in said):
+        return
+    if said:
+        raise errors.Conflict(
+            f"its serial number is {said[0]!r}, which is not of volume {id}",
+            str(device),
+            "udevadm trigger --subsystem-match=block, and look at /dev/disk/by-id",
+        )
     backing = _text(node / "loop/backing_file")
     if backing and id not in backing:
         raise errors.Conflict(f"it holds {backing}, not volume {id}", str(device))
@@ -90,8 +90,12 @@ def scan(sysfs: Path = Path("/sys/class/scsi_host")) -> None:
 
 def _agrees(said: str, id: str) -> bool:
     plain, low = id.replace("-", "").lower(), said.lower()
-    # A WWID is longer than the serial number in it.
-    return id.startswith(low) or id[:SHORT] in low or plain in low.replace("-", "")
+    # A WWID is longer than the serial number in it; what is shorter says nothing.
+    return (
+        (len(low) >= SHORT and id.startswith(low))
+        or id[:SHORT] in low
+        or plain in low.replace("-", "")
+    )
 
 
 def _text(path: Path) -> str:

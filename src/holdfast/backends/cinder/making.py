@@ -3,7 +3,8 @@
 Cinder does not mind two volumes of one name, so an answer that got lost leaves
 a volume nobody knows. Each try therefore looks for the name first. Should there
 be two - the first request was still on its way when it was repeated - the
-oldest is the volume, and the others go when they are seen.
+oldest is the volume, and the others go when they are seen. Copies that somebody
+made of the volume, by restoring a backup, are theirs.
 
 A volume that ends in `error` never becomes usable. It is removed at once, with
 Cinder's explanation in the error, and the next try makes another.
@@ -17,6 +18,7 @@ from typing import Any
 from holdfast.backends import access, errors
 from holdfast.backends.cinder import parameters, records, removal
 from holdfast.backends.cinder.clouds import Cloud, Clouds, is_uuid
+from holdfast.backends.cinder.endpoint import Service
 from holdfast.backends.cinder.parameters import CinderParameters
 from holdfast.backends.cinder.polling import Poller
 from holdfast.backends.cinder.records import Record
@@ -48,10 +50,7 @@ class Making:
         wanted = await self._wanted()
         found = await self._kept(await of_name(self._cloud, self._request.name))
         if found is None:
-            answer = await self._cloud.request(
-                "block_storage", "POST", "/volumes", {"volume": wanted}
-            )
-            found = answer["volume"]
+            found = await self._ask(wanted)
         else:
             self._check_same(found, wanted)
         if found["status"] not in ("available", "in-use"):
@@ -64,6 +63,39 @@ class Making:
         if found["status"] in records.FAILED:
             raise await self._discard(found)
         return found
+
+    async def _ask(self, wanted: dict[str, Any]) -> Record:
+        try:
+            answer = await self._cloud.request(
+                "block_storage", "POST", "/volumes", {"volume": wanted}
+            )
+        except errors.NotFound as error:
+            raise await self._named(error) from error
+        except errors.Invalid as error:
+            if error.remedy or "vailability zone" not in error.what:
+                raise
+            raise errors.Invalid(error.what, error.where, await self._zones_there()) from error
+        found: Record = answer["volume"]
+        return found
+
+    async def _named(self, error: errors.NotFound) -> errors.NotFound:
+        """Return the error for what a class names and Cinder has not; it may come yet."""
+        try:
+            await type_id(self._cloud, self._chosen.type)
+        except errors.Invalid as unknown:
+            if self._chosen.type:
+                return errors.NotFound(unknown.what, unknown.where, unknown.remedy)
+        return error
+
+    async def _zones_there(self) -> str:
+        known = ", ".join(sorted(await zones(self._cloud)))
+        if self._chosen.availability:
+            return f"`availability` in the class can be: {known}"
+        return (
+            "the zone is the node's; Cinder has "
+            f"{known}: set ignore-volume-az = yes in [BlockStorage] of cloud.conf, or "
+            "`availability` in the class"
+        )
 
     async def _wanted(self) -> dict[str, Any]:
         """Return the body of the request, checked as far as can be without making it."""
@@ -149,7 +181,7 @@ class Making:
             return None
         kept = records.oldest(living)
         for each in living:
-            if each is not kept and not each.get("attachments"):
+            if records.is_twin(each, kept) and not each.get("attachments"):
                 await removal.remove(self._cloud, self._poller, each)
         return kept
 
@@ -205,3 +237,13 @@ async def type_id(cloud: Cloud, type_: str) -> str:
         f"Cinder of {cloud.instance.where}",
         f"there are: {known}",
     )
+
+
+async def zones(cloud: Cloud, service: Service = "block_storage") -> set[str]:
+    """Return the availability zones that Cinder (or Nova) has at present."""
+    answer = await cloud.request(service, "GET", "/os-availability-zone")
+    return {
+        str(each["zoneName"])
+        for each in answer["availabilityZoneInfo"]
+        if (each.get("zoneState") or {}).get("available")
+    }

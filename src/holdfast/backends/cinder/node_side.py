@@ -21,6 +21,7 @@ from holdfast.backends.cinder import (
     identity,
     links,
     node_checks,
+    records,
     servers,
     settings,
 )
@@ -177,17 +178,9 @@ class CinderNodeSide:
         read = await cloud.settings()
         try:
             disks = await servers.disks(cloud, server)
-            ours = {
-                each["id"]
-                for each in (
-                    await cloud.request(
-                        "block_storage",
-                        "GET",
-                        "/volumes",
-                        query={"metadata": f"{{'holdfast.dev/owner': '{cloud.instance.owner}'}}"},
-                    )
-                )["volumes"]
-            }
+            marked = str({records.OWNER: cloud.instance.owner})
+            found = await records.listed(cloud, "/volumes", metadata=marked)
+            ours = {each["id"] for each in found}
         except errors.BackendError:
             return read.attach_limit or MOST_VOLUMES
         prefix = _prefix([str(each.get("device") or "") for each in disks])

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -25,6 +27,7 @@ from holdfast.kit import files
 
 ROLE = "member"
 SHOWN = "********"
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ async def prepare(plan: Plan, *, dry_run: bool) -> Prepared:
         cloud = clouds.choose("", {})
         auth_url = await cloud.run(lambda endpoint: endpoint.auth_url())
         region = await cloud.run(lambda endpoint: endpoint.region())
+        way = await cloud.run(lambda endpoint: endpoint.way())
         if plan.type:
             await making.type_id(cloud, plan.type)
         user = await cloud.run(lambda endpoint: endpoint.user())
@@ -81,13 +85,13 @@ async def prepare(plan: Plan, *, dry_run: bool) -> Prepared:
             made: Mapping[str, str] = {"id": SHOWN, "secret": SHOWN}
         else:
             made = await _make(cloud, user, plan.credential)
-        conf = cloud_conf(auth_url, region, made["id"], made["secret"])
+        conf = cloud_conf(auth_url, region, made["id"], made["secret"], way)
         return Prepared(steps, conf, (secret(plan, conf), storage_class(plan)))
     finally:
         await clouds.close()
 
 
-async def remove(plan: Plan) -> bool:
+async def remove(plan: Plan, *, dry_run: bool = False) -> bool:
     """Take the application credential back; False when there is none of this name."""
     clouds = Clouds({settings.DEFAULT: plan.login})
     try:
@@ -96,7 +100,8 @@ async def remove(plan: Plan) -> bool:
         for each in await _credentials(cloud, user):
             if each["name"] == plan.credential:
                 path = f"/users/{user}/application_credentials/{each['id']}"
-                await cloud.request("identity", "DELETE", path)
+                if not dry_run:
+                    await cloud.request("identity", "DELETE", path)
                 return True
         return False
     finally:
@@ -109,19 +114,39 @@ def refuse_existing(path: Path) -> None:
         raise errors.AlreadyExists("is there already", str(path), "name another with --conf")
 
 
+def make_place(path: Path) -> None:
+    """Make the directory for a file, before there is a secret that could be lost.
+
+    Raises AlreadyExists, Unavailable.
+    """
+    refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise errors.Unavailable(
+            f"nothing can be written there ({error.strerror})",
+            str(path.parent),
+            "name another place with --conf, or use sudo",
+        ) from error
+
+
 def write(path: Path, conf: str) -> None:
     """Write cloud.conf for its owner only. Raises AlreadyExists instead of replacing one."""
-    refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_place(path)
     files.write_atomic(path, conf.encode(), mode=0o600)
 
 
-def cloud_conf(auth_url: str, region: str, id: str, secret: str) -> str:
-    """Return the text of a cloud.conf with an application credential."""
+def cloud_conf(
+    auth_url: str, region: str, id: str, secret: str, way: Mapping[str, str] = NO_MORE
+) -> str:
+    """Return the text of a cloud.conf with an application credential; `way` are further keys."""
     lines = ["[Global]", f"auth-url = {auth_url}"]
     lines += [f"application-credential-id = {id}", f"application-credential-secret = {secret}"]
     if region:
         lines.append(f"region = {region}")
+    lines += [f'{key} = "{value}"' for key, value in way.items()]
     lines += ["", "[BlockStorage]", "bs-version = v3"]
     lines += ["", "[Metadata]", f"search-order = {','.join(settings.SOURCES)}", ""]
     return "\n".join(lines)
@@ -184,6 +209,20 @@ async def _make(cloud: Cloud, user: str, name: str) -> Mapping[str, str]:
         }
     }
     path = f"/users/{user}/application_credentials"
-    answer = await cloud.request("identity", "POST", path, body)
+    try:
+        answer = await cloud.request("identity", "POST", path, body)
+    except errors.Unauthorized as error:
+        raise errors.Unauthorized(
+            error.what,
+            error.where,
+            "log in with a user and password: an application credential may not make another",
+        ) from error
+    except errors.Invalid as error:
+        raise errors.Invalid(
+            error.what,
+            error.where,
+            f"the user needs the role {ROLE} itself: openstack role add --user USER "
+            f"--project PROJECT {ROLE}",
+        ) from error
     found = answer["application_credential"]
     return {"id": str(found["id"]), "secret": str(found["secret"])}

@@ -2,11 +2,14 @@
 
 A volume of ours has two marks in its metadata: who owns it, and the name it was
 made under. The marks, not the display name, decide what is ours, as anybody may
-give a volume any name.
+give a volume any name. A third mark is of the one request that made it: Cinder
+restores a backup with the name and all marks of the volume it was taken of, so
+only another mark there tells what a lost answer left from somebody's copy.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +18,12 @@ from holdfast.backends.cinder.clouds import Cloud
 from holdfast.backends.cinder.parameters import GIB, ZONE, CinderParameters
 from holdfast.backends.protocol import Volume, VolumeRequest
 
-OWNER, NAME, FS_TYPE, SOURCE = (
+OWNER, NAME, FS_TYPE, SOURCE, TRY = (
     "holdfast.dev/owner",
     "holdfast.dev/name",
     "holdfast.dev/fs-type",
     "holdfast.dev/source",
+    "holdfast.dev/try",
 )
 # Cinder shows members neither host nor connector of an attachment, but the place in the guest.
 # Where there is no guest, that place names the host.
@@ -32,10 +36,23 @@ Record = Mapping[str, Any]
 
 
 def metadata_of(request: VolumeRequest, chosen: CinderParameters, owner: str) -> dict[str, str]:
-    """Return the marks of a volume to be made."""
+    """Return the marks of a volume to be made, by one request only."""
     source = f"{request.source.kind}:{request.source.id}" if request.source else ""
-    marks = {OWNER: owner, NAME: request.name, FS_TYPE: chosen.fs_type}
+    marks = {**marks_of_try(request.name, owner), FS_TYPE: chosen.fs_type}
     return {**marks, SOURCE: source} if source else marks
+
+
+def marks_of_try(name: str, owner: str) -> dict[str, str]:
+    """Return the marks of one request to make something under a name."""
+    return {OWNER: owner, NAME: name, TRY: secrets.token_hex(8)}
+
+
+def is_twin(record: Record, other: Record) -> bool:
+    """Return whether two requests for one name made these; False for a copy of the other."""
+    mine, its = record.get("metadata") or {}, other.get("metadata") or {}
+    tries = mine.get(TRY), its.get(TRY)
+    same = all(mine.get(key) == its.get(key) for key in (OWNER, NAME))
+    return same and None not in tries and tries[0] != tries[1]
 
 
 def is_owned(record: Record, owner: str) -> bool:
@@ -73,6 +90,18 @@ def _user(attachment: Record) -> str:
     return str(attachment.get("server_id") or host or attachment.get("host_name") or "")
 
 
+async def listed(cloud: Cloud, path: str, **query: str) -> list[Record]:
+    """Return all volumes that a query finds; Cinder gives at most 1000 in one answer."""
+    found: list[Record] = []
+    asked = {**query, "limit": "500"}
+    while True:
+        answer = await cloud.request("block_storage", "GET", path, query=asked)
+        found += answer["volumes"]
+        if not answer.get("volumes_links"):
+            return found
+        asked["marker"] = answer["volumes"][-1]["id"]
+
+
 def oldest(records: Sequence[Record]) -> Record:
     """Return the record that everybody agrees on among several of one name."""
     return min(records, key=lambda each: (str(each.get("created_at")), str(each["id"])))
@@ -101,7 +130,8 @@ def failure(what: str, said: str, where: str) -> errors.BackendError:
     if any(word in low for word in ("could not find", "no valid", "capacity", "exceed", "space")):
         remedy = (
             "no storage backend fits the type, zone and size: free some room, or correct the "
-            "class's type and availability (`cinder get-pools` shows what each backend has left)"
+            "class's type and availability (`openstack volume backend pool list --long` shows "
+            "what each backend has left)"
         )
         return errors.Exhausted(text, where, remedy)
     return errors.Unavailable(text, where, "tried again later; see the log of cinder-volume")

@@ -34,16 +34,30 @@ async def remove(cloud: Cloud, poller: Poller, record: Record) -> None:
         raise errors.Conflict(
             f"volume {id} is attached to {servers}", where, "detach it from there first"
         )
+    if current["status"] == "error_deleting":
+        raise await _stuck(cloud, current, where)
     if current["status"] != "deleting" and not await _asked(cloud, id, where):
         return
     left = await poller.settled(id, "deleted", DELETE_SECONDS, frozenset({"deleting"}))
     if left is None:
         return
+    raise await _stuck(cloud, left, where)
+
+
+async def _stuck(cloud: Cloud, record: Record, where: str) -> errors.BackendError:
+    id, status = record["id"], record["status"]
     said = await records.explain(cloud, "volume", id)
-    raise errors.Unavailable(
-        f"volume {id} could not be deleted and is {left['status']}: {said or 'no reason given'}",
+    remedy = "tried again later; see the log of cinder-volume"
+    if status == "error_deleting":
+        # Cinder deletes no volume in this state, however often it is asked.
+        remedy = (
+            "see the log of cinder-volume; when its cause is gone, an administrator lets it be "
+            f"tried again: openstack volume set --state error {id}"
+        )
+    return errors.Unavailable(
+        f"volume {id} could not be deleted and is {status}: {said or 'no reason given'}",
         where,
-        "tried again later; see the log of cinder-volume",
+        remedy,
     )
 
 

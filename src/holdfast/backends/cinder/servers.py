@@ -4,7 +4,9 @@ Only two answers allow a volume to be taken from a server by force: it is gone,
 or it is off - shut down, shelved, or on a compute host that an operator has
 declared dead (forced down) after making sure of it. `ACTIVE` on a host that
 does not answer is neither: the host may have lost its network only, and the
-server may be writing at this moment.
+server may be writing at this moment. Nor is a server that Nova does not know:
+another project's is not shown either, so what counts is that this project had
+one of this id, which Nova remembers by what was done to it.
 
 Who may see what: states are for everybody, the state of the compute host is
 for administrators by Nova's default policy.
@@ -24,7 +26,9 @@ Record = Mapping[str, Any]
 # From 2.16 on the state of the host is part of the server.
 _VERSION = "2.16"
 _OFF = frozenset({"SHUTOFF", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED"})
-_SHUTDOWN = 4
+# From 2.21 on what was done to a deleted server is told, too.
+_MEMORY = "2.21"
+_ENDS = frozenset({"delete", "forceDelete"})
 EVACUATE = (
     "make sure that the host is off, then let an administrator evacuate the server "
     "(openstack server evacuate) or delete it"
@@ -67,7 +71,7 @@ async def state(cloud: Cloud, server: str) -> NodeState:
     try:
         found = await get(cloud, server)
     except errors.NotFound:
-        return NodeState("gone", f"Nova has no server {server}")
+        return await _gone(cloud, server)
     status, task = str(found["status"]), found.get("OS-EXT-STS:task_state")
     named = f'server "{found["name"]}" ({server})'
     if status == "DELETED":
@@ -88,6 +92,24 @@ async def state(cloud: Cloud, server: str) -> NodeState:
     if status in ("ERROR", "UNKNOWN") and found.get("OS-EXT-STS:power_state") != 1:
         return NodeState("unknown", f"{named} is {status}: nobody knows whether it runs")
     return NodeState("running", f"{named} is {status}")
+
+
+async def _gone(cloud: Cloud, server: str) -> NodeState:
+    """Tell a server that is deleted from one that these credentials may not see."""
+    try:
+        answer = await cloud.request(
+            "compute", "GET", f"/servers/{server}/os-instance-actions", version=_MEMORY
+        )
+        done = {str(each["action"]) for each in answer["instanceActions"]}
+    except (errors.NotFound, errors.Unauthorized):
+        done = set()
+    if done & _ENDS:
+        return NodeState("gone", f"Nova has deleted server {server}")
+    return NodeState(
+        "unknown",
+        f"Nova of {cloud.instance.where} has no server {server} and remembers none: it was deleted "
+        "long ago, or is in another project or cloud and may still be running",
+    )
 
 
 class Host(str):

@@ -7,20 +7,22 @@
     clouds_yaml = "/etc/openstack/clouds.yaml"
     cloud = "west"
 
-The file named there is read again when it has changed, so credentials can be
+The files named there are read again when they have changed, so credentials can be
 replaced while Holdfast runs. Secrets are never part of a record's repr.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from holdfast.backends import errors
-from holdfast.backends.cinder import cloudconf
+from holdfast.backends.cinder import cloudconf, logins
 from holdfast.kit import suggest
 
 DEFAULT = "default"
@@ -30,12 +32,15 @@ SOURCES = ("configDrive", "metadataService")
 MOST_VOLUMES = 256
 _PATHS = ("cloud_conf", "clouds_yaml", "root", "os_brick")
 _TEXTS = ("cloud", "owner", "attach", "metadata_url")
+_FILES = ("cacert", "cert", "key")
 _KEYS = (*_PATHS, *_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One cloud as the configuration names it; nothing has been read yet.
+
+    `cloud` is one of `clouds_yaml`, or the name of a `[Global "name"]` of `cloud_conf`.
 
     `owner` marks volumes as this Holdfast's. `attach` is "nova", "cinder" or empty for what the
     cloud has. `root` is where the machine's files are seen, for a container that mounts them.
@@ -88,14 +93,12 @@ def _instance(name: str, values: Mapping[str, object]) -> Instance:
     text = {key: str(value) for key, value in values.items()}
     if text.get("attach", "") not in ("", "nova", "cinder"):
         raise errors.Invalid('attach is neither "nova" nor "cinder"', where)
-    if ("cloud_conf" in text) == ("cloud" in text):
-        raise errors.Invalid(
-            "names no cloud" if "cloud" not in text else "names two clouds",
-            where,
-            "give cloud_conf, or cloud and clouds_yaml",
-        )
-    if "cloud" in text and "clouds_yaml" not in text:
+    if "cloud_conf" in text and "clouds_yaml" in text:
+        raise errors.Invalid("names two clouds", where, "give cloud_conf or clouds_yaml")
+    if "cloud" in text and "cloud_conf" not in text and "clouds_yaml" not in text:
         raise errors.Invalid("cloud is given without clouds_yaml", where, "say which file has it")
+    if "cloud_conf" not in text and "cloud" not in text:
+        raise errors.Invalid("names no cloud", where, "give cloud_conf, or cloud and clouds_yaml")
     paths = {key: _absolute(key, text[key], where) for key in _PATHS if key in text}
     rest = {key: text[key] for key in _TEXTS if key in text}
     return Instance(name, **paths, **rest)  # type: ignore[arg-type]
@@ -108,33 +111,45 @@ def _absolute(key: str, value: str, where: str) -> Path:
     return path
 
 
-def stamp(instance: Instance) -> tuple[object, ...]:
-    """Return something that changes when the instance's file does."""
-    path = instance.cloud_conf or instance.clouds_yaml
-    if path is None:
-        return ()
+def stamp(instance: Instance, read: CloudSettings | None = None) -> tuple[object, ...]:
+    """Return something that changes when a file does that the instance's settings came from.
+
+    `read` are the settings, for the other files that they name.
+    """
+    files = [instance.cloud_conf or instance.clouds_yaml]
+    if read is not None:
+        files += [Path(str(read.arguments[key])) for key in _FILES if key in read.arguments]
+        if read.clouds_yaml is not None:
+            files += [read.clouds_yaml, read.clouds_yaml.with_name("secure.yaml")]
+    return tuple(_stamp_of(each) for each in files if each is not None)
+
+
+def _stamp_of(path: Path) -> object:
     try:
         found = path.stat()
     except OSError:
-        return (None,)
+        return None
     return (found.st_mtime_ns, found.st_ino, found.st_size)
 
 
 def load(instance: Instance) -> CloudSettings:
-    """Read the instance's file. Raises errors.Invalid, errors.NotFound."""
+    """Read the instance's file. Raises errors.Invalid, errors.Unavailable."""
     if instance.clouds_yaml is not None:
-        _read(instance.clouds_yaml, instance)
+        _check_yaml(instance.clouds_yaml, instance)
         return CloudSettings({}, instance.clouds_yaml, instance.cloud)
     text = instance.text or _read(instance.cloud_conf or Path(), instance)
-    return of_conf(text, instance.where)
+    read = of_conf(text, instance.where, instance.cloud)
+    if read.clouds_yaml is not None:
+        _check_yaml(read.clouds_yaml, instance)
+    return read
 
 
-def of_conf(text: str, where: str) -> CloudSettings:
-    """Read the text of a cloud.conf. Raises errors.Invalid."""
+def of_conf(text: str, where: str, name: str = "") -> CloudSettings:
+    """Read the text of a cloud.conf, of `[Global "name"]` in it. Raises errors.Invalid."""
     sections = cloudconf.parse(text, where)
-    chosen = sections.get(("global", ""))
+    chosen = sections.get(("global", name))
     if chosen is None:
-        raise errors.Invalid("has no section [Global]", where, "it names the cloud and its user")
+        raise _no_section(name, [each for kind, each in sections if kind == "global"], where)
     volumes = sections.get(("blockstorage", ""), {})
     if volumes.get("bs-version", "auto") not in ("auto", "v3"):
         raise errors.Invalid(
@@ -143,114 +158,54 @@ def of_conf(text: str, where: str) -> CloudSettings:
             "write bs-version = v3, or leave it out",
         )
     common: dict[str, Any] = {
-        "ignore_volume_az": _yes(volumes.get("ignore-volume-az", "")),
-        "microversions": not _yes(volumes.get("ignore-volume-microversion", "")),
+        "ignore_volume_az": cloudconf.yes(volumes.get("ignore-volume-az", "")),
+        "microversions": not cloudconf.yes(volumes.get("ignore-volume-microversion", "")),
         "attach_limit": _limit(volumes.get("node-volume-attach-limit", ""), where),
         "search_order": _order(sections.get(("metadata", ""), {}).get("search-order", ""), where),
     }
-    if _yes(chosen.get("use-clouds", "")):
+    if cloudconf.yes(chosen.get("use-clouds", "")):
         path = Path(chosen.get("clouds-file", "/etc/openstack/clouds.yaml"))
         return CloudSettings({}, path, chosen.get("cloud", "openstack"), **common)
-    return CloudSettings(_arguments(chosen, where), **common)
+    return CloudSettings(logins.arguments(chosen, where), **common)
+
+
+def _no_section(name: str, there: Sequence[str], where: str) -> errors.Invalid:
+    wanted = f'[Global "{name}"]' if name else "[Global]"
+    named = ", ".join(f'[Global "{each}"]' if each else "[Global]" for each in there)
+    remedy = "it names the cloud and its user"
+    if named:
+        remedy = f'it has {named}: choose one by its name, cloud = "NAME" in [cinder.NAME]'
+    return errors.Invalid(f"has no section {wanted}", where, remedy)
+
+
+def _check_yaml(path: Path, instance: Instance) -> None:
+    """Raise Invalid for a file that openstacksdk would take for an empty one."""
+    try:
+        content = yaml.safe_load(_read(path, instance))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        # The parser's own text quotes the line, which may hold a password.
+        raise errors.Invalid(f"is no YAML{place}", str(path)) from error
+    found = content.get("clouds") if isinstance(content, Mapping) else None
+    if not isinstance(found, Mapping) or not found:
+        raise errors.Invalid("has no clouds", str(path), "it begins with `clouds:`")
+    if empty := [str(name) for name, each in found.items() if not isinstance(each, Mapping)]:
+        raise errors.Invalid(f"cloud {empty[0]} is empty", str(path), "give it an auth section")
 
 
 def _read(path: Path, instance: Instance) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Editors of other systems begin a file with a mark of its encoding.
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise errors.NotFound(
+        raise errors.Unavailable(
             f"cannot be read ({error.strerror})",
             str(path),
             f"put the file there, or correct [cinder.{instance.name}] in holdfast.toml",
         ) from error
     except UnicodeDecodeError as error:
         raise errors.Invalid("is no text", str(path)) from error
-
-
-def _arguments(given: Mapping[str, str], where: str) -> dict[str, Any]:
-    if "auth-url" not in given:
-        raise errors.Invalid("[Global] has no auth-url", where, "it is Keystone's address")
-    auth: dict[str, str] = {"auth_url": given["auth-url"]}
-    arguments: dict[str, Any] = {"auth": auth}
-    if "application-credential-secret" in given:
-        arguments["auth_type"] = "v3applicationcredential"
-        _application_credential(given, auth, where)
-    else:
-        _password(given, auth, where)
-    if given.get("region"):
-        arguments["region_name"] = given["region"]
-    if interface := given.get("os-endpoint-type") or given.get("endpoint-type"):
-        arguments["interface"] = interface.removesuffix("URL")
-    if _yes(given.get("tls-insecure", "")):
-        arguments["verify"] = False
-    elif given.get("ca-file"):
-        arguments["cacert"] = given["ca-file"]
-    for ours, theirs in (("cert-file", "cert"), ("key-file", "key")):
-        if given.get(ours):
-            arguments[theirs] = given[ours]
-    return arguments
-
-
-def _application_credential(given: Mapping[str, str], auth: dict[str, str], where: str) -> None:
-    auth["application_credential_secret"] = given["application-credential-secret"]
-    if given.get("application-credential-id"):
-        auth["application_credential_id"] = given["application-credential-id"]
-        return
-    if not given.get("application-credential-name"):
-        raise errors.Invalid(
-            "[Global] has an application-credential-secret but no application-credential-id", where
-        )
-    auth["application_credential_name"] = given["application-credential-name"]
-    _user(given, auth)
-
-
-def _password(given: Mapping[str, str], auth: dict[str, str], where: str) -> None:
-    missing = [key for key in ("password",) if not given.get(key)]
-    if not (given.get("username") or given.get("user-id")):
-        missing.append("username")
-    project = next(
-        (
-            key
-            for key in ("tenant-id", "project-id", "tenant-name", "project-name")
-            if given.get(key)
-        ),
-        "",
-    )
-    if not project:
-        missing.append("tenant-id")
-    if missing:
-        raise errors.Invalid(f"[Global] has no {' and no '.join(missing)}", where)
-    auth["password"] = given["password"]
-    auth["project_id" if project.endswith("id") else "project_name"] = given[project]
-    _user(given, auth)
-    for part in ("id", "name"):
-        domain = (
-            given.get(f"tenant-domain-{part}")
-            or given.get(f"project-domain-{part}")
-            or given.get(f"domain-{part}")
-        )
-        if domain and project.endswith("name"):
-            auth[f"project_domain_{part}"] = domain
-            break
-    if given.get("trust-id"):
-        auth["trust_id"] = given["trust-id"]
-
-
-def _user(given: Mapping[str, str], auth: dict[str, str]) -> None:
-    if given.get("user-id"):
-        auth["user_id"] = given["user-id"]
-        return
-    auth["username"] = given.get("username", "")
-    for part in ("id", "name"):
-        if domain := given.get(f"user-domain-{part}") or given.get(f"domain-{part}"):
-            auth[f"user_domain_{part}"] = domain
-            break
-    else:
-        auth["user_domain_id"] = "default"
-
-
-def _yes(value: str) -> bool:
-    return value.lower() in ("true", "yes", "on", "1")
 
 
 def _limit(value: str, where: str) -> int | None:

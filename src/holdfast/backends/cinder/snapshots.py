@@ -29,7 +29,7 @@ async def create(cloud: Cloud, name: str, volume: str) -> Record:
                 f'snapshot "{name}" exists and is of volume {record["volume_id"]}', where
             )
         for each in living:
-            if each is not record:
+            if records.is_twin(each, record):
                 await delete(cloud, each["id"])
     else:
         record = await _take(cloud, name, volume)
@@ -60,6 +60,20 @@ async def delete(cloud: Cloud, id: str) -> None:
         )
 
 
+async def delete_all(cloud: Cloud, id: str) -> None:
+    """Remove the snapshot, and others that lost answers left under its name."""
+    try:
+        record = await get(cloud, id)
+    except errors.NotFound:
+        return
+    if records.is_owned(record, cloud.instance.owner):
+        # Before the snapshot itself: without it, nobody would look for them again.
+        for each in await _of_name(cloud, record["name"]):
+            if records.is_twin(each, record):
+                await delete(cloud, each["id"])
+    await delete(cloud, id)
+
+
 async def get(cloud: Cloud, uuid: str) -> Record:
     """Return the snapshot's record. Raises errors.NotFound."""
     answer = await cloud.request("block_storage", "GET", f"/snapshots/{uuid}")
@@ -88,7 +102,7 @@ def snapshot_of(record: Record, id: str, source: str) -> Snapshot:
 
 
 async def _take(cloud: Cloud, name: str, volume: str) -> Record:
-    marks = {records.OWNER: cloud.instance.owner, records.NAME: name}
+    marks = records.marks_of_try(name, cloud.instance.owner)
     body = {"snapshot": {"volume_id": volume, "name": name, "force": True, "metadata": marks}}
     answer = await cloud.request("block_storage", "POST", "/snapshots", body)
     taken: Record = answer["snapshot"]

@@ -51,6 +51,8 @@ def command(
     """
     from holdfast.backends.cinder import preparing
 
+    if (cloud_conf is None) == (clouds_yaml is None) or bool(cloud) != (clouds_yaml is not None):
+        raise click.UsageError("Give --cloud-conf FILE, or --clouds-yaml FILE and --cloud NAME.")
     login: dict[str, object] = {}
     if cloud_conf is not None:
         login["cloud_conf"] = str(cloud_conf.absolute())
@@ -65,12 +67,13 @@ def command(
         type=type_,
     )
     if remove:
-        gone = asyncio.run(preparing.remove(plan))
-        terminal.note(f'application credential "{name}" {"removed" if gone else "is not there"}')
+        gone = asyncio.run(preparing.remove(plan, dry_run=dry_run))
+        what = ("would be removed" if dry_run else "removed") if gone else "is not there"
+        terminal.note(f'application credential "{name}" {what}')
         return
     path = conf or preparing.default_conf()
     if not dry_run:
-        preparing.refuse_existing(path)
+        preparing.make_place(path)
     done = asyncio.run(preparing.prepare(plan, dry_run=dry_run))
     for step in (*done.steps, f"file {path}"):
         terminal.note(f"{'would make' if dry_run else 'made'}: {step}")
