@@ -300,7 +300,7 @@ def test_a_pod_of_a_dead_compute_host_waits_until_its_server_is_evacuated(
         assert running_pod(site) is None
         servers.evacuate(lost)
         other = SECOND if lost == FIRST else FIRST
-        pod = machine.eventually(lambda: running_pod(site, other), 90, "it runs elsewhere")
+        pod = machine.eventually(lambda: running_pod(site, other), 240, "it runs elsewhere")
         assert (mount_in(site, pod) / "note").read_text() == "kept"
     finally:
         # A host that was evacuated comes up again only when Nova starts anew.
