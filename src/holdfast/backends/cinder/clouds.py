@@ -94,11 +94,11 @@ class Cloud:
         return await self._in_thread(lambda: ask(endpoint))
 
     async def _current(self) -> Endpoint:
-        now = asyncio.get_running_loop().time()
-        if self._endpoint is not None and now - self._looked < LOOK_SECONDS:
+        if self._endpoint is not None and self._looked_lately():
             return self._endpoint
         async with self._lock:
-            self._looked = now
+            if self._endpoint is not None and self._looked_lately():
+                return self._endpoint
             stamp = await self._in_thread(self._stamped)
             if self._endpoint is None or stamp != self._stamp:
                 read, stamp = await self._load()
@@ -107,7 +107,12 @@ class Cloud:
                     self._retired.append(self._endpoint)
                 self._settings, self._stamp = read, stamp
                 self._endpoint = Endpoint(read, self.instance.where, self._calls)
+            # Only now: what cannot be read is an error for everybody until it can.
+            self._looked = asyncio.get_running_loop().time()
             return self._endpoint
+
+    def _looked_lately(self) -> bool:
+        return asyncio.get_running_loop().time() - self._looked < LOOK_SECONDS
 
     async def _load(self) -> tuple[CloudSettings, tuple[object, ...]]:
         try:
