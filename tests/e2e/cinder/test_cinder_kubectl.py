@@ -284,6 +284,8 @@ def test_a_pod_of_a_dead_compute_host_waits_until_its_server_is_evacuated(
 ) -> None:
     catalog.write_admin_conf(openstack_cloud.ports, tmp_path / "admin.conf")
     site = new_site(2, PATIENCE, tmp_path / "admin.conf")
+    if servers.host(FIRST) == servers.host(SECOND):
+        servers.migrate(SECOND)
     site.create(CLASS_AND_CLAIM)
     site.apply(deployment())
     pod = machine.eventually(lambda: running_pod(site), 90, "the first pod runs")
