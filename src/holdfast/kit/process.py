@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -149,6 +150,15 @@ class Child:
     def ended(self) -> bool:
         """Whether it has been waited for."""
         return self._code is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        if self._code is not None:
+            return False
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     def kill_session(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal the process group it leads; nothing when it was waited for already."""

@@ -59,7 +59,10 @@ def _run_twice(where: machine.Machine, pod: str, claim: str, least: int, most: i
 
 
 def _await_lines(file: Path, count: int) -> None:
-    machine.eventually(lambda: len(file.read_text().splitlines()) == count, 20, "the data")
+    def lines() -> int:
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    machine.eventually(lambda: lines() == count, 20, "the data")
 
 
 def _gone(where: machine.Machine, pod: str) -> None:

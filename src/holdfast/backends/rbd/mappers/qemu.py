@@ -78,7 +78,9 @@ class QemuMapper:
         settings = _SETTINGS.format(monitors=",".join(target.monitors), recovery=recovery)
         await asyncio.to_thread((directory / "ceph.conf").write_text, settings)
         try:
-            self._children[directory] = await asyncio.to_thread(_start, directory)
+            child = await asyncio.to_thread(_start, directory)
+            self._children[directory] = child
+            await _await_ready(child, directory)
             async with qmp.connected(directory / "qmp") as session:
                 await _export(session, target, file, directory)
             return ImageFile(file, (await asyncio.to_thread(file.stat)).st_size)
@@ -151,6 +153,19 @@ class QemuMapper:
             await asyncio.sleep(0.005)
         if child is not None:
             await child.wait()
+
+
+async def _await_ready(child: process.Child, directory: Path) -> None:
+    """Wait for the pid file, which is written once the control socket is set up.
+
+    Until then one thread hands the socket to another, and a connection that both see is one that
+    neither answers.
+    """
+    deadline = asyncio.get_running_loop().time() + END_SECONDS
+    while await asyncio.to_thread(_pid_of, directory) is None and child.running:
+        if asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(0.002)
 
 
 async def _export(session: qmp.Qmp, target: Target, file: Path, directory: Path) -> None:

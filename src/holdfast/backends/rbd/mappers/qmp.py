@@ -92,6 +92,9 @@ def listen(path: Path) -> socket.socket:
         try:
             listening.bind(f"/proc/self/fd/{descriptor}/{path.name}")
             listening.listen(8)
+            # QEMU looks for connections that another of its threads may have taken meanwhile, and
+            # must not wait for the next one there: nobody would be answered.
+            listening.setblocking(False)
         except OSError:
             listening.close()
             raise
