@@ -23,6 +23,8 @@ from holdfast.backends.vsphere.session import Session
 # Free space and VMs may be this old (seconds) when a volume is placed.
 FRESH = 5.0
 SLOW = 60.0
+# Other threads may log in anew meanwhile, and each time the views of the session before are gone.
+VIEWS = 4
 
 T = TypeVar("T")
 
@@ -118,7 +120,7 @@ class Reader:
     def under(self, kind: Any, paths: Sequence[str], root: Any = None) -> list[tuple[Any, Any]]:
         """Return all objects of a kind below `root` with the named properties."""
         collector = vmodl.query.PropertyCollector
-        for attempt in (1, 2):
+        for _ in range(VIEWS):
             view = self._view(kind, root)
             walk = collector.TraversalSpec(
                 name="view", path="view", skip=False, type=vim.view.ContainerView
@@ -133,9 +135,9 @@ class Reader:
                 # A view ends with the session that made it.
                 with self._lock:
                     self._views.clear()
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
+        raise errors.Unavailable(
+            "the session ended again and again while it was read", self.session.where
+        )
 
     def collect(self, specs: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
         """Return objects and properties for filters of the PropertyCollector."""
