@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims import bind, claim
+from benchmarks.claims import add_class, bind, claim
 from benchmarks.instance import instance
 from benchmarks.report import Figure
 
@@ -102,15 +102,6 @@ def _claims(cloud_conf: Path) -> float:
 
 
 async def _bind(run: Any) -> float:
-    connection = run.cluster.connect()
-    body = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "cinder"},
-        "provisioner": "cinder.csi.openstack.org",
-        "parameters": {"type": "file"},
-    }
-    await connection.request("POST", CLASSES, body)
-    connection.close()
+    await add_class(run, "cinder", "cinder.csi.openstack.org", {"type": "file"})
     rate, _ = await bind(run, [claim(f"claim-{i}", "cinder", "1Gi") for i in range(COUNT)])
     return COUNT / rate

@@ -31,6 +31,20 @@ def claim(name: str, class_name: str, size: str = "1Gi") -> dict[str, Any]:
     }
 
 
+async def add_class(run: Instance, name: str, provisioner: str, parameters: dict[str, str]) -> None:
+    """Make a StorageClass."""
+    connection = run.cluster.connect()
+    body = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": provisioner,
+        "parameters": parameters,
+    }
+    await connection.request("POST", CLASSES, body)
+    connection.close()
+
+
 def volume(name: str, gibibytes: int) -> dict[str, Any]:
     """A static volume."""
     return {
@@ -96,16 +110,7 @@ async def bind(
 
 
 async def _dynamic(run: Instance, layout: str, count: int) -> tuple[float, list[float]]:
-    connection = run.cluster.connect()
-    body = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": layout},
-        "provisioner": "local.holdfast.dev",
-        "parameters": {"layout": layout},
-    }
-    await connection.request("POST", CLASSES, body)
-    connection.close()
+    await add_class(run, layout, "local.holdfast.dev", {"layout": layout})
     # Small, because images are refused when all of them, filled, would not fit on the disk.
     return await bind(run, [claim(f"claim-{i}", layout, "64Mi") for i in range(count)])
 

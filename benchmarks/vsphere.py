@@ -52,16 +52,8 @@ def volumes() -> list[Figure]:
 
 async def _claims(run: Instance) -> list[Figure]:
     """Make claims from outside, as users do."""
-    connection = run.cluster.connect()
-    body = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "vsphere"},
-        "provisioner": "kubernetes.io/vsphere-volume",
-        "parameters": {"datastore": "LocalDS_0"},
-    }
-    await connection.request("POST", claims.CLASSES, body)
-    connection.close()
+    where = {"datastore": "LocalDS_0"}
+    await claims.add_class(run, "vsphere", "kubernetes.io/vsphere-volume", where)
     await claims.bind(run, [claims.claim("first", "vsphere")])
     many = [claims.claim(f"burst-{number}", "vsphere") for number in range(CLAIMS)]
     rate, _ = await claims.bind(run, many, "burst-")

@@ -127,14 +127,14 @@ def _not_wanted(given: object, version: object, kind: Kind, wanted: str, content
         return f"the object provided is unrecognized (must be of type {wanted}): {why}" + (
             _beginning(content)
         )
-    said = f'{given} in version "{version.rpartition("/")[2]}" cannot be handled as a {wanted}'
+    short = version.rpartition("/")[2]
+    said = f'{given} in version "{short}" cannot be handled as a {wanted}'
     if kinds.by_name(version, given) is None:
         return (
             f'{said}: no kind "{given}" is registered for version "{version}" '
             'in scheme "pkg/api/legacyscheme/scheme.go:30"'
         )
     group = kind.group.partition(".")[0] or "core"
-    short = version.rpartition("/")[2]
     return f"{said}: converting ({short}.{given}) to ({group}.{wanted}): unknown conversion"
 
 

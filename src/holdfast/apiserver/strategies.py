@@ -165,6 +165,7 @@ def _service_updated(service: Object, old: Object) -> None:
 
 
 def _workload_created(workload: Object) -> None:
+    workload["metadata"]["generation"] = 1
     _status_emptied(workload)
     gates.drop_from_pod(_template_of(workload))
 
@@ -259,8 +260,6 @@ def created(kind: Kind, obj: Object) -> None:
     prepare = _CREATED.get(kind)
     if prepare is not None:
         prepare(obj)
-    if kind in _WORKLOADS:
-        obj["metadata"]["generation"] = 1
 
 
 def updated(kind: Kind, obj: Object, old: Object) -> None:

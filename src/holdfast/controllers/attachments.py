@@ -13,6 +13,8 @@ from holdfast.runtime.client import Object
 from holdfast.runtime.informer import Informer
 
 BY_VOLUME: Final = "attachments/by-volume"
+# Annotation of an attachment: the node's id in the storage, for when the node is gone.
+NODE_ID: Final = "csi.alpha.kubernetes.io/node-id"
 
 
 def name_of(handle: str, driver: str, node: str) -> str:

@@ -33,7 +33,6 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 
 OURS = "holdfast"
-NODE_ID = "csi.alpha.kubernetes.io/node-id"
 # Annotation of a node: in JSON, its ids in the storage systems it was cut off from.
 FENCED = "holdfast.dev/fenced"
 # These are where the node is, and nobody else can use them.
@@ -265,7 +264,7 @@ class LostNodes:
         names = {driver for driver, each in registry.DRIVERS.items() if each == kind} | {kind}
         found = attachments.node_id(self._csi_nodes.get(node), names)
         noted = (
-            (obj["metadata"].get("annotations") or {}).get(NODE_ID)
+            (obj["metadata"].get("annotations") or {}).get(attachments.NODE_ID)
             for obj in self._attachments.all()
             if obj["spec"].get("nodeName") == node and obj["spec"].get("attacher") in names
         )

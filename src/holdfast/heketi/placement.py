@@ -176,11 +176,14 @@ class Search:
 
     # Sets of equal bricks
 
-    def _slots(self, group: list[_Slot], most: int) -> int:
-        """How many data bricks the group holds, counted until there are `most`."""
+    def _slots(self, group: list[_Slot], most: int, *, both: bool = False) -> int:
+        """How many data bricks the group holds, counted until there are `most`.
+
+        With `both` only on devices that take arbiter bricks as well.
+        """
         space, found = self._kinds.data.space, 0
         for slot in group:
-            if slot.data:
+            if slot.data and (slot.arbiter or not both):
                 found += slot.room(space)
                 if found >= most:
                     return most
@@ -189,8 +192,12 @@ class Search:
     def _possible(self, sets: int) -> bool:
         if self._kinds.arbiter is not None:
             return self._arbiters_possible(sets)
-        slots = sum(self._slots(group, sets) for group in self._groups.values())
-        return slots >= sets * self._request.durability.bricks
+        return self._holds(sets, self._request.durability.bricks)
+
+    def _holds(self, sets: int, bricks: int, *, both: bool = False) -> bool:
+        """Whether sets of so many data bricks fit, no group used more than `sets` times."""
+        slots = sum(self._slots(group, sets, both=both) for group in self._groups.values())
+        return slots >= sets * bricks
 
     def _plain_set(self, left: int, reserve: int) -> list[tuple[_Slot, int, Footprint]] | None:
         """The set one would choose; where that takes room of sets to come, one that does not."""
@@ -244,7 +251,7 @@ class Search:
         edge colouring of a bipartite graph whose degrees are at most `sets`.
         """
         # Where there is room for three data bricks each, nothing has to be counted out.
-        if self._roomy(sets):
+        if self._holds(sets, 3, both=True):
             return True
         reach: dict[int, int] = {0: 0}
         for group in self._groups.values():
@@ -260,15 +267,6 @@ class Search:
                         following[key] = best
             reach = following
         return reach.get(sets, -1) >= 2 * sets
-
-    def _roomy(self, sets: int) -> bool:
-        space, found = self._kinds.data.space, 0
-        for group in self._groups.values():
-            both = sum(slot.room(space) for slot in group if slot.data and slot.arbiter)
-            found += min(both, sets)
-            if found >= 3 * sets:
-                return True
-        return False
 
     def _data_beside(self, group: list[_Slot], most: int) -> list[int]:
         """For 0..most arbiter bricks: the most data bricks the group holds beside them."""

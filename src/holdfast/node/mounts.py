@@ -96,13 +96,12 @@ def is_read_only(options: Sequence[str]) -> bool:
     return bool(parse_options(options)[0] & syscalls.MS_RDONLY)
 
 
-def is_enforced(path: Path, found: Sequence[mountinfo.Mount] | None = None) -> bool:
+def is_enforced(path: Path, found: Sequence[mountinfo.Mount]) -> bool:
     """Return whether what is mounted at `path` ends where its volume ends.
 
     The whole of a file system does (and a whole device); a directory out of a
-    larger one does not. `found` is what is mounted there, if the caller has looked.
+    larger one does not. `found` is what is mounted there.
     """
-    found = mountinfo.at(path) if found is None else found
     return bool(found) and (found[-1].root == "/" or not path.is_dir())
 
 
@@ -111,12 +110,11 @@ def is_mounted(path: Path) -> bool:
     return bool(mountinfo.at(path))
 
 
-def is_dead(path: Path, found: Sequence[mountinfo.Mount] | None = None) -> bool:
+def is_dead(path: Path, found: Sequence[mountinfo.Mount]) -> bool:
     """Return whether a mount is there whose client in user space has ended (FUSE). May block.
 
-    `found` is what is mounted there, if the caller has looked.
+    `found` is what is mounted there.
     """
-    found = mountinfo.at(path) if found is None else found
     if not found or not found[-1].fs_type.startswith("fuse"):
         return False
     try:
@@ -148,23 +146,22 @@ def flags_among(options: Sequence[str]) -> list[str]:
 def bind(
     source: Path,
     target: Path,
-    found: Sequence[mountinfo.Mount] | None = None,
+    found: Sequence[mountinfo.Mount],
     *,
     read_only: bool = False,
     options: Sequence[str] = (),
 ) -> None:
     """Show `source` at `target`, which exists and is of the same kind (directory or file).
 
-    `found` is what is mounted there, if the caller has just looked. Repeating finishes
-    what an interrupted call left, such as a mount not yet made read-only. Raises
-    errors.Conflict when something else is mounted there.
+    `found` is what is mounted there. Repeating finishes what an interrupted call left,
+    such as a mount not yet made read-only. Raises errors.Conflict when something else is
+    mounted there.
     """
     flags, data = parse_options(options)
     if data:
         raise errors.Invalid(
             f'mount options "{data}" need a file system of their own', "mountOptions"
         )
-    found = mountinfo.at(target) if found is None else found
     try:
         if not found:
             syscalls.mount(str(source), str(target), "", syscalls.MS_BIND)

@@ -25,8 +25,8 @@ FILE_MODE = 0o600
 
 def occupied(place: Path) -> bool:
     """Return whether a volume is there: a mount that is alive, or a link that leads somewhere."""
-    if mountinfo.at(place):
-        return not mounts.is_dead(place)
+    if mounted := mountinfo.at(place):
+        return not mounts.is_dead(place, mounted)
     return place.is_symlink() and place.exists()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import othernode
 from cluster import Cluster
 from holdfast.api import kinds
 from holdfast.backends import errors as backend_errors
@@ -18,59 +19,31 @@ from holdfast.controllers import attachments, lostnodes
 from holdfast.controllers.podgc import OUT_OF_SERVICE
 from holdfast.controllers.provisioners import Served
 from holdfast.testing import attachable, guarded
-from holdfast.testing.guarded import DRIVER, GuardedStorage
+from holdfast.testing.guarded import DRIVER
+from othernode import MACHINE, Unlocked, set_ready
 
 pytestmark = pytest.mark.root
 
 Object = dict[str, Any]
-LOST, MACHINE = "node-2", "machine-2"
-MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
-
-
-class Observed(GuardedStorage):
-    """Without its lock: what is tested is who may be detached from when."""
-
-    def _open(self, use: str, secrets: Any) -> None:
-        return
+LOST = othernode.NODE
 
 
 @pytest.fixture
 async def storage(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Observed]:
+) -> AsyncIterator[Unlocked]:
     await cluster.crash()
     defaults = lostnodes.LostNodes.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "poll", 0.1)
-    made = Observed(tmp_path / "storage")
-    cluster.extra = {DRIVER: Served(guarded.PROVISIONER, made)}
-    await cluster.start()
-    await cluster.create(kinds.STORAGE_CLASS, "c", provisioner=DRIVER)
-    await cluster.create(kinds.NODE, LOST, metadata={"annotations": {MANAGED: "true"}})
-    await set_ready(cluster, "True")
-    entry = {"name": DRIVER, "nodeID": MACHINE}
-    await cluster.create(kinds.CSI_NODE, LOST, spec={"drivers": [entry]})
+    made = Unlocked(tmp_path / "storage")
+    await othernode.join(cluster, made)
     yield made
-
-
-async def set_ready(cluster: Cluster, ready: str, **status: Any) -> None:
-    conditions = [{"type": "Ready", "status": ready, "reason": "Test"}]
-    patch = {"status": {"conditions": conditions, **status}}
-    await cluster.client.patch(kinds.NODE, LOST, patch, subresource="status")
 
 
 async def lose(cluster: Cluster) -> tuple[str, str]:
     """A pod runs on the node, which uses its volume and is then lost; the pod is deleted."""
-    claim = await cluster.bound("data", "c", "1Mi")
-    handle = f"pool:{claim['spec']['volumeName']}"
-    spec = {
-        "nodeName": LOST,
-        "containers": [{"name": "main", "image": "busybox"}],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-    }
-    await cluster.create(kinds.POD, "p", spec=spec)
-    name = attachments.name_of(handle, DRIVER, LOST)
-    await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
+    handle, name = await othernode.run_pod(cluster)
     await set_ready(cluster, "Unknown", volumesInUse=[attachments.unique_name(DRIVER, handle)])
     await cluster.client.delete(kinds.POD, "p", "default")
     return handle, name
@@ -81,7 +54,7 @@ def tainted(node: Object) -> bool:
 
 
 async def test_a_machine_that_is_off_gives_its_volumes_away(
-    cluster: Cluster, storage: Observed
+    cluster: Cluster, storage: Unlocked
 ) -> None:
     storage.power[MACHINE] = "stopped"
     handle, name = await lose(cluster)
@@ -98,7 +71,7 @@ async def test_a_machine_that_is_off_gives_its_volumes_away(
 
 @pytest.mark.parametrize("power", ["running", "unknown"])
 async def test_a_machine_that_may_be_alive_keeps_its_volumes(
-    cluster: Cluster, storage: Observed, power: Any
+    cluster: Cluster, storage: Unlocked, power: Any
 ) -> None:
     storage.power[MACHINE] = power
     handle, name = await lose(cluster)
@@ -120,7 +93,7 @@ async def test_a_machine_that_may_be_alive_keeps_its_volumes(
 
 
 async def test_an_administrator_who_vouches_is_believed(
-    cluster: Cluster, storage: Observed
+    cluster: Cluster, storage: Unlocked
 ) -> None:
     storage.power[MACHINE] = "running"
     handle, name = await lose(cluster)
@@ -160,7 +133,7 @@ class Writing:
 
 @pytest.fixture
 async def writing(
-    cluster: Cluster, storage: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, storage: Unlocked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Writing:
     await cluster.crash()
     defaults = lostnodes.LostNodes.__init__.__kwdefaults__
@@ -258,13 +231,13 @@ async def test_a_machine_is_not_cut_off_by_halves(cluster: Cluster, writing: Wri
 
 
 async def test_a_machine_whose_id_is_not_known_is_not_taken_for_gone(
-    cluster: Cluster, storage: Observed
+    cluster: Cluster, storage: Unlocked
 ) -> None:
     handle, _ = await lose(cluster)
     storage.power[LOST] = "gone"
     await cluster.client.patch(kinds.CSI_NODE, LOST, {"spec": {"drivers": None}})
     name = attachments.name_of(handle, DRIVER, LOST)
-    patch = {"metadata": {"annotations": {lostnodes.NODE_ID: None}}}
+    patch = {"metadata": {"annotations": {attachments.NODE_ID: None}}}
     await cluster.client.patch(kinds.VOLUME_ATTACHMENT, name, patch)
     text = await cluster.told(LOST, "WaitingForNode", "it is not known what")
     assert f"CSINode {LOST}" in text

@@ -12,6 +12,7 @@ import pytest
 import machine
 import reaper
 from holdfast.backends.rbd.backend import RbdBackend
+from holdfast.backends.rbd.mappers.krbd import KernelMapper
 from holdfast.backends.rbd.node_side import RbdNodeSide
 from servers.ceph.cluster import Cluster
 from servers.ceph.pools import Pool
@@ -89,3 +90,12 @@ async def other_node(pool: Pool, tmp_path: Path) -> AsyncIterator[RbdNodeSide]:
     side = RbdNodeSide(pool.instances, tmp_path / "node-2", name="node-2")
     yield side
     await side.close()
+
+
+@pytest.fixture
+def old_kernel(tmp_path: Path) -> KernelMapper:
+    """The mapper with a directory in place of sysfs, in which an old kernel says what it can."""
+    bus = tmp_path / "bus"
+    (bus / "devices").mkdir(parents=True)
+    (bus / "supported_features").write_text("0x1\n")
+    return KernelMapper(bus)

@@ -40,15 +40,6 @@ def shelf(pool: Pool, tmp_path: Path) -> Iterator[Shelf]:
     clusters.close()
 
 
-@pytest.fixture
-def old_kernel(tmp_path: Path) -> KernelMapper:
-    """The kernel's client as a kernel has it that knows layering and nothing else."""
-    bus = tmp_path / "bus"
-    (bus / "devices").mkdir(parents=True)
-    (bus / "supported_features").write_text("0x1\n")
-    return KernelMapper(bus)
-
-
 def _handle(volume: Volume) -> VolumeHandle:
     return VolumeHandle(volume.id, volume.context, "ext4")
 

@@ -315,15 +315,6 @@ async def test_the_key_is_in_no_argument_and_no_file(
     await side.close()
 
 
-@pytest.fixture
-def old_kernel(tmp_path: Path) -> KernelMapper:
-    """The mapper with a directory in place of sysfs, in which an old kernel says what it can."""
-    bus = tmp_path / "bus"
-    (bus / "devices").mkdir(parents=True)
-    (bus / "supported_features").write_text("0x1\n")
-    return KernelMapper(bus)
-
-
 async def test_features_that_a_kernel_lacks_are_refused_with_the_command_that_helps(
     backend: RbdBackend,
     pool: Pool,

@@ -8,7 +8,7 @@ PersistentVolume besides, and gets its name too. Both are used by `sources` only
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -27,6 +27,20 @@ _MANAGED_DISK: Final = (
     "/providers/microsoft.compute/disks/{disk-id}"
 )
 _BLOB_DISK: Final = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"
+REMOVED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
+        "gitRepo": "deprecated in v1.11",
+        "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
+        "flocker": "deprecated in v1.22, non-functional in v1.25+",
+        "storageos": "deprecated in v1.22, non-functional in v1.25+",
+        "quobyte": "deprecated in v1.22, non-functional in v1.25+",
+        "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
+        "cephfs": "deprecated in v1.28, non-functional in v1.31+",
+        "rbd": "deprecated in v1.28, non-functional in v1.31+",
+    }
+)
+"""What is warned of at a source whose plug-in is gone or going."""
 _ISCSI_FORM: Final = "must be valid format"
 _ISCSI_NAMES: Final = {
     "iqn": re.compile(r"iqn\.\d{4}-\d{2}\.([A-Za-z0-9\-.]+)(:[^,;*&$|\s]+)$", re.ASCII),
@@ -35,6 +49,16 @@ _ISCSI_NAMES: Final = {
 }
 _REGISTRY: Final = "must be a host:port pair or multiple pairs separated by commas"
 _host_and_port = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):[^:\[\]]*").fullmatch
+
+
+def warnings(given: Object, path: str, but: Collection[str] = ()) -> list[str]:
+    """Return what is warned of at the sources of a volume or of a volume's spec."""
+    return [
+        # The reference's field path, which is not the field's name here.
+        f"{path}.{'storageOS' if source == 'storageos' else source}: {text}"
+        for source, text in REMOVED.items()
+        if given.get(source) is not None and source not in but
+    ]
 
 
 def _strings(values: Sequence[str]) -> fields.Go:

@@ -188,13 +188,19 @@ def mode(source: Object, name: str, path: str) -> list[Cause]:
 
 def inside(path_in_volume: str, path: str) -> list[Cause]:
     """Check that a path stays within the volume and is none that the kubelet keeps for itself."""
+    said = below(path_in_volume, path)
+    if path_in_volume.startswith("..") and not path_in_volume.startswith("../"):
+        said.append(fields.invalid(path, path_in_volume, "must not start with '..'"))
+    return said
+
+
+def below(path_in_volume: str, path: str) -> list[Cause]:
+    """Check that a path stays within the volume."""
     said: list[Cause] = []
     if posixpath.isabs(path_in_volume):
         said.append(fields.invalid(path, path_in_volume, "must be a relative path"))
     if ".." in path_in_volume.split("/"):
         said.append(fields.invalid(path, path_in_volume, "must not contain '..'"))
-    if path_in_volume.startswith("..") and not path_in_volume.startswith("../"):
-        said.append(fields.invalid(path, path_in_volume, "must not start with '..'"))
     return said
 
 

@@ -6,7 +6,6 @@ directory (`volumeMounts`) or, if it is a claim, as a device (`volumeDevices`).
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from typing import Final
 
@@ -126,7 +125,7 @@ def _place_inside(mount: Object, at: str) -> list[Cause]:
     said: list[Cause] = []
     for part in ("subPath", "subPathExpr"):
         if mount.get(part):
-            said += _inside(mount[part], f"{at}.{part}")
+            said += pod_content.below(mount[part], f"{at}.{part}")
     return said
 
 
@@ -199,15 +198,6 @@ def _reference(use: Object, at: str, by_name: dict[str, Object]) -> list[Cause]:
     return said if name in by_name else [*said, fields.not_found(f"{at}.name", name)]
 
 
-def _inside(path_in_volume: str, path: str) -> list[Cause]:
-    said: list[Cause] = []
-    if posixpath.isabs(path_in_volume):
-        said.append(fields.invalid(path, path_in_volume, "must be a relative path"))
-    if ".." in path_in_volume.split("/"):
-        said.append(fields.invalid(path, path_in_volume, "must not contain '..'"))
-    return said
-
-
 def _claim(source: Object, path: str) -> list[Cause]:
     return [] if source.get("claimName") else [fields.required(f"{path}.claimName")]
 
@@ -254,7 +244,7 @@ def _claim_name(claim: str, volume: str, path: str) -> list[Cause]:
 
 def _git_repo(source: Object, path: str) -> list[Cause]:
     said = [] if source.get("repository") else [fields.required(f"{path}.repository")]
-    return said + _inside(source.get("directory", ""), f"{path}.directory")
+    return said + pod_content.below(source.get("directory", ""), f"{path}.directory")
 
 
 def _files(name_field: str) -> sources.Rule:

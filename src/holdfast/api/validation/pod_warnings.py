@@ -10,20 +10,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from holdfast.api import fields
-from holdfast.api.validation import amounts, names
+from holdfast.api.validation import amounts, legacy_sources, names
 from holdfast.api.validation.rules import EMPTY, Object
 
-_REMOVED: Final = {
-    "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
-    "gitRepo": "deprecated in v1.11",
-    "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
-    "flocker": "deprecated in v1.22, non-functional in v1.25+",
-    "storageos": "deprecated in v1.22, non-functional in v1.25+",
-    "quobyte": "deprecated in v1.22, non-functional in v1.25+",
-    "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
-    "cephfs": "deprecated in v1.28, non-functional in v1.31+",
-    "rbd": "deprecated in v1.28, non-functional in v1.31+",
-}
 _FRACTION: Final = "is invalid, must be an integer"
 _NEGATIVE: Final = "must be >= 0; negative values are invalid and will be treated as 1"
 
@@ -63,11 +52,7 @@ def _of_spec(spec: Object, path: str) -> list[str]:
 
 
 def _of_volume(volume: Object, at: str) -> list[str]:
-    said = [
-        f"{at}.{'storageOS' if source == 'storageos' else source}: {text}"
-        for source, text in _REMOVED.items()
-        if volume.get(source) is not None
-    ]
+    said = legacy_sources.warnings(volume, at)
     if {} in ((volume.get("projected") or EMPTY).get("sources") or ()):
         name = fields.quote(volume.get("name", ""))
         said.append(f"volume {name} (Projected) has no sources provided")

@@ -12,7 +12,7 @@ from typing import Final
 
 from holdfast.api import fields
 from holdfast.api.fields import Cause
-from holdfast.api.validation import amounts, selecting, sources
+from holdfast.api.validation import amounts, legacy_sources, selecting, sources
 from holdfast.api.validation.rules import EMPTY, Object, Rules
 
 _POLICIES: Final = ("Delete", "Recycle", "Retain")
@@ -47,14 +47,8 @@ _WITH_OPTIONS: Final = frozenset(
     }
 )
 _INLINE: Final = "may not be specified in the context of inline volumes"
-_REMOVED_SOURCES: Final = {
-    "cephfs": "deprecated in v1.28, non-functional in v1.31+",
-    "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
-    "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
-    "rbd": "deprecated in v1.28, non-functional in v1.31+",
-    "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
-    "storageos": "deprecated in v1.22, non-functional in v1.25+",
-}
+# Of these the reference says nothing at a volume.
+_UNMENTIONED: Final = ("flocker", "quobyte")
 
 
 class VolumeRules(Rules):
@@ -118,11 +112,7 @@ class VolumeRules(Rules):
             )
         required = spec.get("nodeAffinity", EMPTY).get("required") or EMPTY
         said += selecting.old_labels(required, "spec.nodeAffinity.required")
-        for name in spec.keys() & _REMOVED_SOURCES.keys():
-            # The reference's field path, which is not the field's name here.
-            shown = "storageOS" if name == "storageos" else name
-            said.append(f"spec.{shown}: {_REMOVED_SOURCES[name]}")
-        return said
+        return said + legacy_sources.warnings(spec, "spec", _UNMENTIONED)
 
 
 def inline(spec: Object, path: str) -> list[Cause]:

@@ -305,14 +305,13 @@ def _only(link: Link, moids: Sequence[str], node: str) -> str:
     """
     if len(moids) == 1:
         return moids[0]
-    machines = link.reader.machines(None)
     if link.workspace.folder:
         datacenter = link.reader.datacenter(link.workspace.datacenter)
         folder = link.reader.folder(datacenter, link.workspace.folder)
         nodes = [each.moid for each in link.reader.machines(folder) if each.moid in moids]
         if len(nodes) == 1:
             return nodes[0]
-    names = sorted(each.name for each in machines if each.moid in moids)
+    names = sorted(each.name for each in link.reader.machines(None) if each.moid in moids)
     raise errors.Conflict(
         f'{len(moids)} VMs have the UUID of node "{node}": {", ".join(names)}',
         link.session.where,

@@ -192,7 +192,7 @@ def _login_wrong(link: Link, values: Mapping[str, str]) -> list[str]:
     given = Credentials(values["vcenter_username"], values["vcenter_password"])
     session = Session(center, lambda: given)
     try:
-        session.content  # noqa: B018 - logs in
+        session.login()
     except errors.Unauthorized as error:
         return [f"vcenter_username, vcenter_password: {error.what}"]
     finally:

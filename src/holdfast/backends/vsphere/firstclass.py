@@ -62,7 +62,7 @@ class FirstClassDisks:
         name = identifiers.object_name(request.name, link.workspace.cluster_id)
         run = self._gateway.run
         stores, policy = await run(placement.candidates, link, wish, size, request.topology)
-        intent = await self._resumed(link, name)
+        intent = await self._intents.resumed(self._gateway, link, name)
         found = await run(self._named, link, name)
         if found is None and intent is not None and not intent.task:
             # Ordered, and killed before the answer: the disk may be on its way without a name.
@@ -85,7 +85,7 @@ class FirstClassDisks:
     async def find(self, link: Link, request: VolumeRequest, wish: Wish) -> Volume | None:
         """Return what create made or began to make."""
         name = identifiers.object_name(request.name, link.workspace.cluster_id)
-        await self._resumed(link, name)
+        await self._intents.resumed(self._gateway, link, name)
         found = await self._gateway.run(self._named, link, name)
         await self._gateway.run(self._intents.remove, name)
         if found is None:
@@ -333,14 +333,6 @@ class FirstClassDisks:
         return lambda: disks.CloneVStorageObject_Task(
             vim.vslm.ID(id=origin.uuid), _store(link, origin), clone
         )
-
-    async def _resumed(self, link: Link, name: str) -> Intent | None:
-        """Return the note about the disk, having waited for its task; None when that failed."""
-        intent = await self._gateway.run(self._intents.get, name)
-        if intent is None or not intent.task or await self._gateway.settle(link, intent.task):
-            return intent
-        await self._gateway.run(self._intents.remove, name)
-        return None
 
     async def _extend(self, link: Link, found: Found, size: int) -> None:
         await self._task(

@@ -16,6 +16,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from holdfast.backends.vsphere.gateway import Gateway, Link
 from holdfast.kit import files
 
 
@@ -32,7 +33,7 @@ class Intent:
 
 
 class Intents:
-    """The notes of one backend; its functions block for the disk."""
+    """The notes of one backend; what is not async blocks for the disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "creating"
@@ -68,6 +69,14 @@ class Intents:
     def remove(self, name: str) -> None:
         """Forget the note; one that is not there is a success."""
         self._path(name).unlink(missing_ok=True)
+
+    async def resumed(self, gateway: Gateway, link: Link, name: str) -> Intent | None:
+        """Return the note about a disk, having waited for its task; None when that failed."""
+        intent = await gateway.run(self.get, name)
+        if intent is None or not intent.task or await gateway.settle(link, intent.task):
+            return intent
+        await gateway.run(self.remove, name)
+        return None
 
     def all(self) -> list[Intent]:
         """Return all notes."""

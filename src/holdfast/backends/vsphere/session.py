@@ -71,10 +71,14 @@ class Session:
     @property
     def content(self) -> Any:
         """The service content: the managers everything starts from."""
+        self.login()
+        return self._content
+
+    def login(self) -> None:
+        """Log in, unless that is done."""
         if self._content is None:
             with faults.translated(self.where):
                 self._open(self.generation)
-        return self._content
 
     @property
     def where(self) -> str:
@@ -114,7 +118,7 @@ class Session:
 
     def pbm_content(self) -> Any:
         """Return the content of the policy service, which shares this login."""
-        self.content  # noqa: B018 - the login has to be there first
+        self.login()
         if self._pbm is None:
             version = types.newestVersions.GetName("pbm")
             stub = _PolicyStub(self, self._stub("/pbm", version))

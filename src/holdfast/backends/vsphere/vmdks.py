@@ -54,7 +54,7 @@ class Vmdks:
         _check_copy(request, wish)
         stores, policy = await run(placement.candidates, link, wish, size, request.topology)
         stores = _nameable(stores, link)
-        intent = await self._resumed(link, name)
+        intent = await self._intents.resumed(self._gateway, link, name)
         place = await self._where(link, path, stores, intent)
         for left, store in reversed(list(enumerate(reversed(place[:TRIES])))):
             try:
@@ -74,7 +74,7 @@ class Vmdks:
         """Return what create made or began to make."""
         path = identifiers.volume_path(request.name, link.workspace.cluster_id)
         name = identifiers.disk_name(request.name, link.workspace.cluster_id)
-        await self._resumed(link, name)
+        await self._intents.resumed(self._gateway, link, name)
         stores = await self._gateway.run(placement.everywhere, link)
         found = await self._existing(link, path, stores)
         await self._gateway.run(self._intents.remove, name)
@@ -173,14 +173,6 @@ class Vmdks:
         usable = [each for each in stores if each.usable]
         found = await asyncio.gather(*(self._gateway.run(look, each) for each in usable))
         return [store for store, there in zip(usable, found, strict=True) if there]
-
-    async def _resumed(self, link: Link, name: str) -> Intent | None:
-        """Return the note about the disk, having waited for its task; None when that failed."""
-        intent = await self._gateway.run(self._intents.get, name)
-        if intent is None or not intent.task or await self._gateway.settle(link, intent.task):
-            return intent
-        await self._gateway.run(self._intents.remove, name)
-        return None
 
     async def _make(
         self,

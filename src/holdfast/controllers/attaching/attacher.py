@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from holdfast.api import errors, kinds, views
+from holdfast.api.validation import attachments as rules
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.backends.protocol import Attacher, Fencer, NodeObserver
@@ -25,10 +26,7 @@ from holdfast.runtime.informer import Informers
 
 _KIND = kinds.VOLUME_ATTACHMENT
 _WORKERS = 10
-# Bytes of an error that an attachment can tell.
-_MAX_MESSAGE = 1024
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-NODE_ID = "csi.alpha.kubernetes.io/node-id"
 
 
 class _Refused(Exception):
@@ -218,7 +216,7 @@ class AttachmentServer:
         found = attachments.node_id(self._csi_nodes.get(node), (driver,))
         if found:
             return found
-        noted = (obj["metadata"].get("annotations") or {}).get(NODE_ID)
+        noted = (obj["metadata"].get("annotations") or {}).get(attachments.NODE_ID)
         if noted:
             # The node may be gone by the time its volumes are taken from it.
             return str(noted)
@@ -230,7 +228,7 @@ class AttachmentServer:
         if finalizer not in present:
             metadata["finalizers"] = [*present, finalizer]
         if kind is _KIND:
-            metadata["annotations"] = {NODE_ID: self._node_id(obj)}
+            metadata["annotations"] = {attachments.NODE_ID: self._node_id(obj)}
         if (
             metadata.get("annotations", {}).items()
             <= (obj["metadata"].get("annotations") or {}).items()
@@ -244,7 +242,7 @@ class AttachmentServer:
         delay = self._backoff.next(name)
         self._pauses[name] = asyncio.get_running_loop().time() + delay
         # An API server refuses a longer one, and the pod would never be told.
-        text = str(error).encode()[:_MAX_MESSAGE].decode(errors="ignore")
+        text = str(error).encode()[: rules.MAX_MESSAGE].decode(errors="ignore")
         said = {"time": clock.rfc3339(clock.now()), "message": text}
         attached = bool((obj.get("status") or {}).get("attached"))
         await self._status(obj, {"attached": attached, field: said})

@@ -7,7 +7,6 @@ still be there, and no VM for stopped of which vCenter hears nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,36 +21,12 @@ from servers.vsphere.vcenter import VCenter
 
 pytestmark = pytest.mark.e2e
 
+OPTIONS = ("-dc", "2", "-ds", "2")
+SETTINGS = {"datacenters": ["DC0", "DC1"]}
 GIB = 1 << 30
 # The simulator gives the VMs of all vCenters the same UUIDs.
 UUID = "42000000-0000-4000-8000-0000000be000"
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-v9-places"), "-dc", "2", "-ds", "2")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
-    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def backend(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> AsyncIterator[VsphereBackend]:
-    settings = vcenter.settings(
-        port=proxy.port, default_datastore="LocalDS_0", datacenters=["DC0", "DC1"]
-    )
-    made = VsphereBackend({"main": settings}, tmp_path / "own")
-    yield made
-    await made.close()
 
 
 def request(

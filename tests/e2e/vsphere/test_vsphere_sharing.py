@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,34 +21,10 @@ from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
 
+OPTIONS = ("-dc", "2", "-ds", "2")
+SETTINGS = {"datacenters": ["DC0", "DC1"]}
 GIB = 1 << 30
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-v9-sharing"), "-dc", "2", "-ds", "2")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
-    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def backend(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> AsyncIterator[VsphereBackend]:
-    settings = vcenter.settings(
-        port=proxy.port, default_datastore="LocalDS_0", datacenters=["DC0", "DC1"]
-    )
-    made = VsphereBackend({"main": settings}, tmp_path / "own")
-    yield made
-    await made.close()
 
 
 def request(**parameters: str) -> VolumeRequest:

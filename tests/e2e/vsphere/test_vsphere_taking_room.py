@@ -7,7 +7,7 @@ the error names the datastore's trouble, nothing is left behind, and the repetit
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,29 +25,6 @@ pytestmark = pytest.mark.e2e
 GIB = 1 << 30
 MACHINE = "/DC0/vm/DC0_C0_RP0_VM0"
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-h8-space"), "-ds", "2")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
-    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def backend(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> AsyncIterator[VsphereBackend]:
-    made = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "own")
-    yield made
-    await made.close()
 
 
 def settings(vcenter: VCenter, port: int) -> dict[str, object]:

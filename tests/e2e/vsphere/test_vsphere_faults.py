@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,29 +35,6 @@ MACHINE = "/DC0/vm/DC0_C0_RP0_VM0"
 SOURCE = Path(holdfast.__file__).resolve().parent.parent
 _NUMBERS = itertools.count(1)
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-h8"), "-ds", "2")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
-    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def backend(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> AsyncIterator[VsphereBackend]:
-    made = VsphereBackend({"main": settings(vcenter, proxy.port)}, tmp_path / "own")
-    yield made
-    await made.close()
 
 
 def settings(vcenter: VCenter, port: int, **more: object) -> dict[str, object]:

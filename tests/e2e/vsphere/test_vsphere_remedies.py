@@ -7,7 +7,6 @@ writes an error's text itself.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,30 +29,6 @@ INCOMPATIBLE = """<returnval><hub><hubType>Datastore</hubType><hubId>{}</hubId><
  xmlns="urn:pbm"><hub><hubType>Datastore</hubType><hubId>{}</hubId></hub></fault>
 <localizedMessage>no</localizedMessage></error></returnval>"""
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-h8-remedies"), "-ds", "2")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def proxy(vcenter: VCenter) -> Iterator[FaultProxy]:
-    made = FaultProxy(vcenter.port, vcenter.certificate, vcenter.directory / "vcenter.key")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def backend(
-    vcenter: VCenter, proxy: FaultProxy, tmp_path: Path
-) -> AsyncIterator[VsphereBackend]:
-    settings = vcenter.settings(port=proxy.port, default_datastore="LocalDS_0")
-    made = VsphereBackend({"main": settings}, tmp_path / "own")
-    yield made
-    await made.close()
 
 
 def request(**parameters: str) -> VolumeRequest:
