@@ -31,6 +31,7 @@ from holdfast.node import processes
 from holdfast.server import kubeconfig
 
 SOURCE = Path(holdfast.__file__).resolve().parent.parent
+ROOT = SOURCE.parent
 # Another interpreter than the tester's finds the same packages.
 PYTHONPATH = os.pathsep.join([str(SOURCE), *(path for path in sys.path if "site-packages" in path)])
 NODE = "node-1"

@@ -20,7 +20,7 @@ from pathlib import Path
 import machine
 
 GI = 1 << 30
-PROGRAM = machine.SOURCE.parent / "tools" / "servers" / "csi-sanity"
+PROGRAM = machine.ROOT / "tools" / "servers" / "csi-sanity"
 
 
 @dataclass(frozen=True, slots=True)

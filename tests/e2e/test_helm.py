@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-import machine
-from machine import Failed, Machine, eventually
+from machine import ROOT, Failed, Machine, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
-ROOT = machine.SOURCE.parent
 CHART = ROOT / "examples" / "21-helm-chart"
 
 

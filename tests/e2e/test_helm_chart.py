@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-import machine
+from machine import PYTHONPATH, ROOT
 
 pytestmark = pytest.mark.e2e
 
-ROOT = machine.SOURCE.parent
+
 SETTINGS = (
     (),
     (
@@ -67,7 +67,7 @@ def test_helm_gives_what_install_prints(
             *(sys.executable, "-m", "holdfast.cli", "install", "--print", "-n", "storage"),
             *("--config", str(config), *options),
         ],
-        env={"PYTHONPATH": machine.PYTHONPATH},
+        env={"PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         check=True,

@@ -15,14 +15,13 @@ import machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-ROOT = machine.SOURCE.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis")
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Path]:
     """A copy of the tree as a clone has it."""
-    shutil.copytree(ROOT, tmp_path / "tree", ignore=LEFT_OUT)
+    shutil.copytree(machine.ROOT, tmp_path / "tree", ignore=LEFT_OUT)
     yield tmp_path / "tree"
     _make(tmp_path / "tree", "down")
     machine.release(tmp_path)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import machine
 from holdfast.api import kinds
 from holdfast.runtime.http import HttpClient
 from oncluster.place import Cluster
@@ -24,12 +25,11 @@ from oncluster.test_controller import NODE, gone, make_claim, make_class, stored
 from servers.kubernetes.controlplane import ASSETS
 
 PROGRAM = (sys.executable, "-m", "holdfast.cli", "controller")
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    return {**kept, "PYTHONPATH": str(SOURCE), "HOME": "/nonexistent", **more}
+    return {**kept, "PYTHONPATH": str(machine.SOURCE), "HOME": "/nonexistent", **more}
 
 
 @contextmanager

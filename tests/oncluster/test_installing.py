@@ -19,6 +19,7 @@ from holdfast.runtime.http import HttpClient
 from holdfast.runtime.leader import Election
 from holdfast.server.cluster import ClusterController, Settings
 from holdfast.server.deploy import manifests
+from machine import ROOT
 from oncluster.place import Cluster
 from rbac import Grant, RoleClient, grants
 
@@ -107,7 +108,7 @@ async def test_every_object_is_what_a_real_server_accepts(
 async def test_the_examples_of_classes_are_what_a_real_server_accepts(
     client: HttpClient, installed: list[Object]
 ) -> None:
-    text = (Path(__file__).parents[2] / "deploy" / "storage-classes.yaml").read_text()
+    text = (ROOT / "deploy" / "storage-classes.yaml").read_text()
     found = list(yaml.safe_load_all(text))
     for each in found:
         await apply(client, each, dry=True)

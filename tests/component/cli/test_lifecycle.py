@@ -138,7 +138,7 @@ def test_the_demo_ends_with_a_bound_claim_and_a_running_pod(running: machine.Mac
 
 @pytest.mark.root
 def test_the_published_quickstart_applies_with_kubectl(running: machine.Machine) -> None:
-    examples = machine.SOURCE.parent / "examples" / "01-quickstart"
+    examples = machine.ROOT / "examples" / "01-quickstart"
     running.kubectl("apply", "-f", str(examples))
     running.wait_for_phase("pod", "first-pod", "Running")
     running.kubectl("delete", "-f", str(examples / "pod.yaml"))

@@ -14,7 +14,7 @@ import pytest
 import machine
 from machine import Machine, eventually
 
-OPERATOR = machine.SOURCE.parent / "examples" / "20-operator" / "operator.py"
+OPERATOR = machine.ROOT / "examples" / "20-operator" / "operator.py"
 _FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
 
 

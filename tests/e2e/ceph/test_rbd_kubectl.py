@@ -20,7 +20,7 @@ from servers.ceph.pools import Pool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(240)]
 
-EXAMPLE = machine.SOURCE.parent / "examples" / "12-ceph-rbd"
+EXAMPLE = machine.ROOT / "examples" / "12-ceph-rbd"
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ GIB = 1 << 30
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "0"))
 PATIENCE = "[nodes]\ngrace_seconds = 2\ntoleration_seconds = 2\n"
 
-EXAMPLE = Path(__file__).parents[3] / "examples/10-openstack-cinder"
+EXAMPLE = machine.ROOT / "examples/10-openstack-cinder"
 CLASS_AND_CLAIM = "---\n".join(
     (EXAMPLE / name).read_text() for name in ("class.yaml", "claim.yaml")
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from .conftest import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "03-gluster"
+EXAMPLES = machine.ROOT / "examples" / "03-gluster"
 PAGES = "/usr/share/nginx/html"
 SHARED_ENDPOINTS = "heketi-storage-endpoints"
 HELLO = "Hello World from GlusterFS!!!"

@@ -29,7 +29,7 @@ from servers.vsphere.vcenter import USER, VCenter
 
 pytestmark = pytest.mark.e2e
 
-EXAMPLE = Path(__file__).parents[2] / "examples/11-vsphere"
+EXAMPLE = machine.ROOT / "examples/11-vsphere"
 FOLDER = "kubernetes-cluster"
 WHO = "k8s@vsphere.local"
 REGIONS = {"k8s-region-x1": "X1", "k8s-region-x2": "X2"}

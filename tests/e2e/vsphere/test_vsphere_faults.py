@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-import holdfast
+import machine
 from holdfast.backends import errors
 from holdfast.backends.protocol import VolumeRequest
 from holdfast.backends.vsphere.backend import VsphereBackend
@@ -32,7 +32,6 @@ pytestmark = pytest.mark.e2e
 
 GIB = 1 << 30
 MACHINE = "/DC0/vm/DC0_C0_RP0_VM0"
-SOURCE = Path(holdfast.__file__).resolve().parent.parent
 _NUMBERS = itertools.count(1)
 T = TypeVar("T")
 
@@ -207,7 +206,7 @@ asyncio.run(main())
 
 
 def start(told: dict[str, Any]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(machine.SOURCE), *sys.path])}
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD],
         stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ import yaml
 import machine
 from holdfast.cli import demo
 
-EXAMPLES = machine.SOURCE.parent / "examples" / "01-quickstart"
+EXAMPLES = machine.ROOT / "examples" / "01-quickstart"
 
 
 @pytest.mark.parametrize("name", ["class", "claim", "pod"])

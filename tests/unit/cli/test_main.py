@@ -15,7 +15,6 @@ import holdfast
 import machine
 from holdfast.cli import main
 
-ROOT = machine.SOURCE.parent
 HEAVY = ("asyncio", "cryptography", "httpx2", "rich", "starlette", "uvicorn", "uvloop", "yaml")
 
 
@@ -105,9 +104,9 @@ def test_commands_that_need_a_running_one_say_how_to_start_it(
 
 
 def test_the_version_is_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((machine.ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == holdfast.__version__
-    heading = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    heading = re.search(r"^## (\S+)", (machine.ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert heading is not None
     assert heading[1] == holdfast.__version__
     assert main.main(["--version"]) == 0

@@ -8,11 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-import machine
 from holdfast.cli import main
 from holdfast.server import config
+from machine import ROOT
 
-ROOT = machine.SOURCE.parent
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),

@@ -13,12 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import machine
 from holdfast.backends import errors
 from holdfast.csi import capability, faults, naming, requests, sanitizing
 from holdfast.csi.wire import csi_pb2
-
-ROOT = machine.SOURCE.parent
+from machine import ROOT
 
 
 def test_every_family_of_errors_has_a_code_and_none_is_internal() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import machine
 
-SCRIPT = machine.SOURCE.parent / "tools" / "check_sizes.py"
+SCRIPT = machine.ROOT / "tools" / "check_sizes.py"
 PATH = Path("src/x.py")
 Excesses = Callable[[Path, str], list[str]]
 
