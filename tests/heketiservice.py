@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from holdfast.heketi import auth
+from holdfast.heketi import auth, serving
 from holdfast.heketi.database import Database
 from holdfast.heketi.executors.mock import MockExecutor
 from holdfast.heketi.executors.protocol import Executor
@@ -20,6 +20,7 @@ from holdfast.heketi.http import App
 from holdfast.heketi.service import Service
 from holdfast.heketi.settings import ExecutorSettings, Settings
 from holdfast.heketi.state import State
+from holdfast.server import address, config
 
 ADMIN, USER = "the administrator's long enough key", "the user's key, which is another one"
 
@@ -103,3 +104,36 @@ async def running(
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         await service.close()
+
+
+@dataclass
+class Served:
+    """The service on a socket."""
+
+    running: Running
+    url: str
+
+    def parameters(self, **more: str) -> dict[str, str]:
+        """A class that can use it."""
+        who = {"restuser": "admin", "restuserkey": ADMIN}
+        return {"resturl": self.url, **who, **more}
+
+
+@contextlib.asynccontextmanager
+async def served(
+    directory: Path, executor: Executor | None = None, port: int = 0
+) -> AsyncIterator[Served]:
+    """Run it on a port of its own."""
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    async with running(directory, executor) as made:
+        sock = address.bind(config.Listen("127.0.0.1", port, fallback=False))
+        started = asyncio.Event()
+        gate = auth.Gate(auth.Keys(ADMIN, USER))
+        app = App(made.service, gate)
+        task = asyncio.create_task(serving.serve(app, sock, started=started))
+        await started.wait()
+        try:
+            yield Served(made, f"http://127.0.0.1:{sock.getsockname()[1]}")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

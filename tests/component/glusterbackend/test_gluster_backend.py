@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 import heketiservice
+from heketiservice import Served, served
 from holdfast.backends import errors
 from holdfast.backends.gluster.backend import GlusterBackend
 from holdfast.backends.gluster.rest import Lost, Service
 from holdfast.backends.protocol import Cloner, Volume, VolumeRequest, VolumeSource
-
-from .conftest import Served, served
 
 GIB = 1 << 30
 

@@ -6,9 +6,8 @@ import base64
 
 import heketiservice
 from cluster import Cluster
+from heketiservice import Served
 from holdfast.api import kinds
-
-from .conftest import Served
 
 GLUSTERFS = "kubernetes.io/glusterfs"
 
