@@ -34,6 +34,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+# The directories of end-to-end tests that take longest, which is not those with most tests.
+_LONGEST = ("heketi", "cinder", "oncluster", "ceph")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this run cannot or was not asked to do."""
     without_root = pytest.mark.skip(reason="needs root: run as root to include it")
@@ -50,6 +54,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(_unless_kubectl(mark.args[0]))
         for mark in item.iter_markers("program"):
             item.add_marker(_unless_program(mark.args[0]))
+    if e2e_selected:
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """What takes longest is begun first, so that no process works alone at the end."""
+    directory = item.path.parent.name
+    return _LONGEST.index(directory) if directory in _LONGEST else len(_LONGEST)
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
@@ -69,6 +81,8 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # the library has no
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     """Deal out tests as Together does, whatever `--dist` says."""
+    if _is_end_to_end(config):
+        config.option.loadscopereorder = False
     return Together(config, log)
 
 

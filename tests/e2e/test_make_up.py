@@ -28,7 +28,8 @@ def fresh(tmp_path: Path) -> Iterator[Path]:
 
 
 def _make(tree: Path, target: str) -> subprocess.CompletedProcess[str]:
-    removed = ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "KUBECONFIG")
+    given = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "PARALLEL")
+    removed = ("PYTHONPATH", "VIRTUAL_ENV", "KUBECONFIG", *given)
     env = {key: value for key, value in os.environ.items() if key not in removed}
     env["HOLDFAST_DATA_DIR"] = str(tree.parent / "data")
     return subprocess.run(
