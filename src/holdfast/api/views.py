@@ -32,6 +32,8 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 BETA_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 
 FINISHED = frozenset({"Succeeded", "Failed"})
+# The taint by which somebody who knows says that a node that does not answer is off.
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 Fields = dict[str, Any]
 
@@ -376,6 +378,10 @@ class Node(View, frozen=True):
     def ready(self) -> bool:
         condition = self.condition("Ready")
         return condition is not None and condition.status == "True"
+
+    @property
+    def out_of_service(self) -> bool:
+        return any(taint.key == OUT_OF_SERVICE for taint in self.spec.taints)
 
 
 # --- from dicts ---------------------------------------------------------------

@@ -24,7 +24,6 @@ from holdfast.backends.protocol import Backend, Fencer, NodeObserver, VolumeHand
 from holdfast.backends.secretrefs import SecretRef
 from holdfast.controllers import attachments, inlines, podclaims, secrets
 from holdfast.controllers.eviction import ON_NODE, on_node
-from holdfast.controllers.podgc import OUT_OF_SERVICE
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
 from holdfast.runtime.client import Client, Object
@@ -92,11 +91,12 @@ class LostNodes:
         obj = self._nodes.get(name)
         if obj is None:
             return Done
-        if views.node(obj).ready:
+        node = views.node(obj)
+        if node.ready:
             return await self._welcome(obj)
         volumes = self._volumes_on(name)
         backends = {kind: each for kind in volumes if (each := self._backend(kind)) is not None}
-        if any(taint.key == OUT_OF_SERVICE for taint in views.node(obj).spec.taints):
+        if node.out_of_service:
             return Done
         since = self._lost.setdefault(name, asyncio.get_running_loop().time())
         why = await self._certainty(obj, backends, volumes, since)
@@ -163,7 +163,7 @@ class LostNodes:
         text = (
             f"Node {name} is lost and may still be writing, so its volumes stay with it: "
             f"{'; '.join(doubts)}. It ends when the machine is off, is back, or is tainted "
-            f"{OUT_OF_SERVICE}"
+            f"{views.OUT_OF_SERVICE}"
         )
         self._recorder.event(obj, "Warning", "WaitingForNode", text)
         for pod in self._pods.by(ON_NODE, name):
@@ -191,7 +191,7 @@ class LostNodes:
     async def _mark(self, obj: Object, why: str) -> None:
         name = obj["metadata"]["name"]
         taint = {
-            "key": OUT_OF_SERVICE,
+            "key": views.OUT_OF_SERVICE,
             "value": OURS,
             "effect": "NoExecute",
             "timeAdded": clock.rfc3339(clock.now()),
@@ -274,7 +274,7 @@ class LostNodes:
             raise backend_errors.NotFound(
                 f"it is not known what {kind} storage calls it",
                 f"CSINode {node}",
-                f"make sure that it is off, then taint it {OUT_OF_SERVICE}",
+                f"make sure that it is off, then taint it {views.OUT_OF_SERVICE}",
             )
         return found
 
@@ -290,7 +290,7 @@ def _ours(obj: Object) -> bool:
 
 
 def _is_ours(taint: Object) -> bool:
-    return bool(taint["key"] == OUT_OF_SERVICE and taint.get("value") == OURS)
+    return bool(taint["key"] == views.OUT_OF_SERVICE and taint.get("value") == OURS)
 
 
 def _fenced(obj: Object) -> dict[str, str]:

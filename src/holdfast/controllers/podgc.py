@@ -22,7 +22,6 @@ from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers, Key, key_of
 from holdfast.runtime.recorder import Recorder
 
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 QUARANTINE = 40.0
 _ORPHANED = "PodGC: node no longer exists"
 
@@ -120,7 +119,5 @@ class PodRemoval:
 
 
 def _is_out_of_service(node: Object) -> bool:
-    tainted = any(
-        taint.get("key") == OUT_OF_SERVICE for taint in node.get("spec", {}).get("taints") or ()
-    )
-    return tainted and not views.node(node).ready
+    seen = views.node(node)
+    return seen.out_of_service and not seen.ready

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster import NODE, Cluster
-from holdfast.api import kinds
+from holdfast.api import kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.controllers import attachments
 from holdfast.controllers.attaching import controller as attaching
@@ -218,7 +218,7 @@ async def test_a_node_out_of_service_loses_its_volumes_at_once(
     await set_ready(cluster, "node-2", "Unknown")
     await asyncio.sleep(0.3)
     assert await cluster.find(kinds.VOLUME_ATTACHMENT, name) is not None
-    taint = {"key": attaching.OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
+    taint = {"key": views.OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
     await cluster.client.patch(kinds.NODE, "node-2", {"spec": {"taints": [taint]}})
     await cluster.gone(kinds.VOLUME_ATTACHMENT, name)
     assert storage.attached[volume] == set()

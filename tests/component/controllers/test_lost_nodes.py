@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import standin
 from holdfast.api import kinds
+from holdfast.api.views import OUT_OF_SERVICE
 from holdfast.controllers.eviction import TaintEviction
 from holdfast.controllers.nodes import NodeLifecycle
-from holdfast.controllers.podgc import OUT_OF_SERVICE, PodRemoval
+from holdfast.controllers.podgc import PodRemoval
 from holdfast.kit import clock
 
 Object = dict[str, Any]

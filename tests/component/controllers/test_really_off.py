@@ -13,10 +13,10 @@ import pytest
 import othernode
 from cluster import Cluster
 from holdfast.api import kinds
+from holdfast.api.views import OUT_OF_SERVICE
 from holdfast.backends import errors as backend_errors
 from holdfast.backends.protocol import VolumeHandle
 from holdfast.controllers import attachments, lostnodes
-from holdfast.controllers.podgc import OUT_OF_SERVICE
 from holdfast.controllers.provisioners import Served
 from holdfast.testing import attachable, guarded
 from holdfast.testing.guarded import DRIVER

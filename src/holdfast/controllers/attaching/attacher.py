@@ -26,7 +26,6 @@ from holdfast.runtime.informer import Informers
 
 _KIND = kinds.VOLUME_ATTACHMENT
 _WORKERS = 10
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 class _Refused(Exception):
@@ -172,18 +171,18 @@ class AttachmentServer:
         seen = views.node(node)
         listed = attachments.unique_name(*(attachments.identity(volume) or ("", "")))
         in_use = listed in ((node.get("status") or {}).get("volumesInUse") or ())
-        if seen.ready or not in_use or any(t.key == OUT_OF_SERVICE for t in seen.spec.taints):
+        if seen.ready or not in_use or seen.out_of_service:
             return
         if not isinstance(storage, NodeObserver):
             raise _Refused(
                 f"node {name} is lost and may still be writing; waiting until it is cut off from "
-                f"its volumes, is back, or is tainted {OUT_OF_SERVICE}"
+                f"its volumes, is back, or is tainted {views.OUT_OF_SERVICE}"
             )
         state = await storage.node_state(self._node_id(obj))
         if state.power not in ("stopped", "gone"):
             raise _Refused(
                 f"node {name} is lost and may still be writing ({state.detail}: {state.power}); "
-                f"waiting until it is off, is back, or is tainted {OUT_OF_SERVICE}"
+                f"waiting until it is off, is back, or is tainted {views.OUT_OF_SERVICE}"
             )
 
     async def _release_volume(self, name: str) -> None:

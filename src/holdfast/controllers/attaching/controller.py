@@ -21,7 +21,6 @@ from holdfast.runtime.informer import Informers
 from holdfast.runtime.recorder import Recorder
 
 COMPONENT = "attachdetach-controller"
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _KIND = kinds.VOLUME_ATTACHMENT
 _WORKERS = 4
 # How long a node that is not ready keeps what it says it uses, in seconds.
@@ -236,7 +235,7 @@ class AttachDetachController:
         if _listed_name(volume) not in ((obj.get("status") or {}).get("volumesInUse") or ()):
             return None
         seen = views.node(obj)
-        if any(taint.key == OUT_OF_SERVICE for taint in seen.spec.taints):
+        if seen.out_of_service:
             return None
         now = asyncio.get_running_loop().time()
         since = self._waiting.setdefault(name, now)

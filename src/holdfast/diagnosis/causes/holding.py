@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from holdfast.api import kinds, views
 from holdfast.backends import registry
 from holdfast.controllers import attachments
-from holdfast.controllers.attaching.controller import OUT_OF_SERVICE
 from holdfast.controllers.attaching.wanted import shared
 from holdfast.diagnosis.causes import vsphere
 from holdfast.diagnosis.causes.answer import Cause, kubectl, lines, listed
@@ -76,11 +75,11 @@ def lost_node(picture: Picture, name: str) -> Cause | None:
     """Say what is waited for when a node that has a volume does not answer."""
     obj = picture.find(kinds.NODE, name)
     where = f"node/{name}"
-    out = kubectl("taint", "nodes", name, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute")
+    out = kubectl("taint", "nodes", name, f"{views.OUT_OF_SERVICE}=nodeshutdown:NoExecute")
     if obj is None or views.node(obj).ready:
         return None
     node = views.node(obj)
-    if any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
+    if node.out_of_service:
         what = f"node {name} is out of service; its volumes are being taken from it"
         return Cause("node-out-of-service", what, where, waiting=True)
     told = picture.told(obj, "WaitingForNode")
