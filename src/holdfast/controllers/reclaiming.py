@@ -7,6 +7,8 @@ pauses. Every text is Kubernetes' own.
 
 from __future__ import annotations
 
+import asyncio
+
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
@@ -47,6 +49,8 @@ class Reclaimer:
         self._recorder = recorder
         self._provisioners = provisioners
         self._backoff = Backoff(0.5, 122.0)
+        # Till when what failed rests: the write that tells of it must not be what tries again.
+        self._pauses: dict[str, float] = {}
 
     async def keep_finalizer(self, obj: Object) -> Object:
         """Hold volumes made by an in-tree plug-in until their storage is deleted."""
@@ -73,6 +77,9 @@ class Reclaimer:
         policy = volume.spec.persistent_volume_reclaim_policy
         if policy == "Retain":
             return Done
+        pause = self._pauses.get(volume.metadata.name, 0.0) - asyncio.get_running_loop().time()
+        if pause > 0:
+            return After(pause)
         if policy == "Delete":
             return await self._delete(obj, volume)
         if policy == "Recycle":
@@ -94,8 +101,8 @@ class Reclaimer:
             return After(self._backoff.next(name))
         except (_Failed, backend_errors.BackendError) as error:
             await self._fail(obj, "VolumeFailedDelete", str(error))
-            return After(self._backoff.next(name))
-        self._backoff.forget(name)
+            return self._pause(name)
+        self._forget(name)
         finalizers = volume.metadata.finalizers
         if FINALIZER in finalizers:
             kept = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
@@ -152,8 +159,8 @@ class Reclaimer:
         except backend_errors.BackendError as error:
             message = f"Recycle failed: failed to recycle volume: {error}"
             await self._fail(obj, "VolumeFailedRecycle", message)
-            return After(self._backoff.next(name))
-        self._backoff.forget(name)
+            return self._pause(name)
+        self._forget(name)
         self._recorder.event(obj, "Normal", "VolumeRecycled", "Volume recycled")
         await self._writes.unbind(obj)
         return Done
@@ -169,6 +176,15 @@ class Reclaimer:
             return []
         pods = podclaims.users(self._pods, reference.namespace, reference.name)
         return sorted(f"{p.metadata.namespace}/{p.metadata.name}" for p in pods if not p.finished)
+
+    def _pause(self, name: str) -> Outcome:
+        delay = self._backoff.next(name)
+        self._pauses[name] = asyncio.get_running_loop().time() + delay
+        return After(delay)
+
+    def _forget(self, name: str) -> None:
+        self._backoff.forget(name)
+        self._pauses.pop(name, None)
 
     async def _fail(self, obj: Object, reason: str, message: str) -> None:
         status = obj.get("status") or {}

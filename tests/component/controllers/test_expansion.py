@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,27 @@ async def test_a_crash_on_the_node_is_made_good(
     await cluster.start()
     await cluster.until(kinds.CLAIM, "data", has("640Mi"))
     assert file_system_size(place) - had > 250 * MIB
+
+
+@pytest.mark.program("mkfs.xfs")
+async def test_a_file_system_that_does_not_grow_is_tried_again_with_pauses(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = filesystems.grow_mounted, list[float]()
+
+    async def grow(*arguments: Any) -> None:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise backend_errors.Unavailable("xfs_growfs failed: Input/output error")
+        await real(*arguments)
+
+    monkeypatch.setattr(filesystems, "grow_mounted", grow)
+    await cluster.make_class("c", fsType="xfs")
+    await cluster.bound("data", "c", "320Mi")
+    await cluster.run_pod("p", "data")
+    await cluster.request("data", "640Mi")
+    await cluster.told("data", "FileSystemResizeFailed", "Input/output error")
+    await cluster.until(kinds.CLAIM, "data", has("640Mi"))
+    # One second and two: the claim's status, which tells of the failure, does not try again.
+    first, second, third = tries
+    assert second - first > 0.9 and third - second > 1.9

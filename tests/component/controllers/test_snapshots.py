@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,29 @@ async def test_a_failure_of_the_storage_is_told_and_tried_again(
     assert tries == 2 and "error" not in snapshot["status"]
     name = snapshot["status"]["boundVolumeSnapshotContentName"]
     await cluster.told(name, "SnapshotCreationFailed", text)
+
+
+async def test_a_deletion_that_fails_is_tried_again_after_a_pause(
+    cluster: Cluster, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = LocalBackend.delete_snapshot, list[float]()
+
+    async def failing(self: LocalBackend, *arguments: Any, **more: Any) -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise backend_errors.Unavailable("the storage does not answer")
+        await real(self, *arguments, **more)
+
+    monkeypatch.setattr(LocalBackend, "delete_snapshot", failing)
+    await make_class(cluster, default=True)
+    made = await take(cluster, "s", "data")
+    await cluster.until(kinds.SNAPSHOT, "s", ready)
+    await cluster.client.delete(kinds.SNAPSHOT, "s", "default")
+    content = f"snapcontent-{made['metadata']['uid']}"
+    await cluster.told(content, "SnapshotDeleteError", "the storage does not answer")
+    await cluster.gone(kinds.SNAPSHOT_CONTENT, content)
+    assert kept(cluster) == []
+    assert len(tries) == 2 and tries[1] - tries[0] > 0.9
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -9,6 +9,7 @@ The invariant: a claim's capacity is raised only after the file system on this n
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from holdfast.api import kinds, quantity, views
@@ -50,6 +51,8 @@ class VolumeGrowth:
         self._mounted = volumes
         self._node = node
         self._backoff = Backoff(1.0, 120.0)
+        # What was tried in vain, and till when: the writes that tell of it must not try again.
+        self._pauses: dict[str, tuple[str, float]] = {}
         # The size at which a volume proved to grow only before it is mounted.
         self._postponed: dict[str, str] = {}
         self._controller = Controller("volume-growth", self._reconcile, workers=WORKERS)
@@ -63,6 +66,7 @@ class VolumeGrowth:
     def mounted(self, volume: str) -> None:
         """A pod has just got the volume, so what waited for that can be done."""
         self._postponed.pop(volume, None)
+        self._pauses.pop(volume, None)
         if self._volumes.get(volume) is not None:
             self._controller.enqueue(volume)
 
@@ -74,6 +78,7 @@ class VolumeGrowth:
         if new is None:
             if old is not None:
                 self._postponed.pop(old["metadata"]["name"], None)
+                self._pauses.pop(old["metadata"]["name"], None)
             return
         grown = old is not None and old["spec"].get("capacity") != new["spec"].get("capacity")
         # A raw device has nothing but its size; its claim may be done before it is.
@@ -94,6 +99,10 @@ class VolumeGrowth:
             return Done
         if self._postponed.get(name) == size:
             return Done
+        tried, until = self._pauses.get(name, ("", 0.0))
+        pause = until - asyncio.get_running_loop().time()
+        if tried == size and pause > 0:
+            return After(pause)
         return await self._grow(name, size, claim, pending)
 
     async def _grow(self, name: str, size: str, claim: Object, pending: bool) -> Outcome:
@@ -109,6 +118,7 @@ class VolumeGrowth:
         except mounting.MountFailed as error:
             return await self._failed(name, size, claim, pending, error)
         self._backoff.forget(name)
+        self._pauses.pop(name, None)
         if pending:
             await self._step(claim, progress.finished(claim, size))
             text = f'MountVolume.NodeExpandVolume succeeded for volume "{name}" {self._node}'
@@ -140,7 +150,9 @@ class VolumeGrowth:
             return Done
         if pending:
             await self._step(claim, progress.failed_on_node(claim, str(error)))
-        return After(self._backoff.next(name))
+        delay = self._backoff.next(name)
+        self._pauses[name] = size, asyncio.get_running_loop().time() + delay
+        return After(delay)
 
     async def _step(self, claim: Object, step: Object | None) -> Object:
         return await self._writes.claim(claim, {"status": step}, status=True) if step else claim

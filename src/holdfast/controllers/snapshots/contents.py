@@ -51,7 +51,8 @@ class ContentController:
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         # When a content that failed may be tried again, in the event loop's time.
-        self._pauses: dict[str, float] = {}
+        # Taking and deleting rest each for themselves.
+        self._pauses: dict[tuple[str, bool], float] = {}
         self.loop = Controller("snapshot-contents", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -75,8 +76,9 @@ class ContentController:
         if storage is None:
             return Done
         # The writes that tell of a failure must not be what tries again.
-        pause = self._pauses.get(name, 0.0) - asyncio.get_running_loop().time()
-        if pause > 0 and not content.metadata.terminating:
+        rests = self._pauses.get((name, content.metadata.terminating), 0.0)
+        pause = rests - asyncio.get_running_loop().time()
+        if pause > 0:
             return After(pause)
         try:
             if content.metadata.terminating:
@@ -151,12 +153,16 @@ class ContentController:
         delay = _LAST_RETRY if error.infeasible else self._backoff.next(name)
         if isinstance(error, secrets.Missing | secrets.Unusable):
             delay = min(delay, secrets.RETRY_SECONDS)
-        self._pauses[name] = asyncio.get_running_loop().time() + delay
+        return self._rest(name, delay, deleting=False)
+
+    def _rest(self, name: str, delay: float, *, deleting: bool) -> Outcome:
+        self._pauses[name, deleting] = asyncio.get_running_loop().time() + delay
         return After(delay)
 
     def _forget(self, name: str) -> None:
         self._backoff.forget(name)
-        self._pauses.pop(name, None)
+        for deleting in (False, True):
+            self._pauses.pop((name, deleting), None)
 
     async def _delete(
         self, obj: Object, content: snapshot_views.Content, storage: Snapshotter
@@ -176,7 +182,8 @@ class ContentController:
                 )
                 wanted = {"error": writes.error_of(obj, f"Failed to delete snapshot: {error}")}
                 await self._writes.status(_KIND, obj, wanted)
-                return After(self._backoff.next(content.metadata.name))
+                name = content.metadata.name
+                return self._rest(name, self._backoff.next(name), deleting=True)
         self._forget(content.metadata.name)
         await self._writes.release(_KIND, obj, writes.CONTENT_BOUND)
         return Done
