@@ -40,16 +40,17 @@ async def set_ready(cluster: Cluster, ready: str, **status: Any) -> None:
     await cluster.client.patch(kinds.NODE, NODE, patch, subresource="status")
 
 
-async def run_pod(cluster: Cluster) -> tuple[str, str]:
+async def run_pod(cluster: Cluster, a_class: str = "c", driver: str = DRIVER) -> tuple[str, str]:
     """Have pod `p` use claim `data` there; the volume's handle and its attachment, carried out."""
-    claim = await cluster.bound("data", "c", "1Mi")
-    handle = f"pool:{claim['spec']['volumeName']}"
+    claim = await cluster.bound("data", a_class, "1Mi")
+    volume = await cluster.client.get(kinds.VOLUME, claim["spec"]["volumeName"])
+    handle = volume["spec"]["csi"]["volumeHandle"]
     spec = {
         "nodeName": NODE,
         "containers": [{"name": "main", "image": "busybox"}],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
     }
     await cluster.create(kinds.POD, "p", spec=spec)
-    name = attachments.name_of(handle, DRIVER, NODE)
+    name = attachments.name_of(handle, driver, NODE)
     await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
     return handle, name

@@ -7,15 +7,13 @@ pauses. Every text is Kubernetes' own.
 
 from __future__ import annotations
 
-import asyncio
-
 from holdfast.api import errors, kinds, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
 from holdfast.controllers import podclaims, recycling, secrets
 from holdfast.controllers.binding.writes import MIGRATED_TO, Writes, migrated_to
 from holdfast.controllers.provisioners import IN_TREE, MIGRATED, Provisioners
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -50,7 +48,7 @@ class Reclaimer:
         self._provisioners = provisioners
         self._backoff = Backoff(0.5, 122.0)
         # Till when what failed rests: the write that tells of it must not be what tries again.
-        self._pauses: dict[str, float] = {}
+        self._pauses = Pauses()
 
     async def keep_finalizer(self, obj: Object) -> Object:
         """Hold volumes made by an in-tree plug-in until their storage is deleted."""
@@ -77,8 +75,7 @@ class Reclaimer:
         policy = volume.spec.persistent_volume_reclaim_policy
         if policy == "Retain":
             return Done
-        pause = self._pauses.get(volume.metadata.name, 0.0) - asyncio.get_running_loop().time()
-        if pause > 0:
+        if pause := self._pauses.left(volume.metadata.name):
             return After(pause)
         if policy == "Delete":
             return await self._delete(obj, volume)
@@ -179,12 +176,12 @@ class Reclaimer:
 
     def _pause(self, name: str) -> Outcome:
         delay = self._backoff.next(name)
-        self._pauses[name] = asyncio.get_running_loop().time() + delay
+        self._pauses.begin(name, delay)
         return After(delay)
 
     def _forget(self, name: str) -> None:
         self._backoff.forget(name)
-        self._pauses.pop(name, None)
+        self._pauses.end(name)
 
     async def _fail(self, obj: Object, reason: str, message: str) -> None:
         status = obj.get("status") or {}

@@ -20,7 +20,7 @@ from holdfast.controllers import attachments, lostnodes
 from holdfast.controllers.provisioners import Served
 from holdfast.testing import attachable, guarded
 from holdfast.testing.guarded import DRIVER
-from othernode import MACHINE, Unlocked, set_ready
+from othernode import MACHINE, Unlocked, run_pod, set_ready
 
 pytestmark = pytest.mark.root
 
@@ -151,16 +151,7 @@ async def writing(
     await cluster.create(kinds.STORAGE_CLASS, "fenced", provisioner=driver)
     csi_node = {"spec": {"drivers": [{"name": driver, "nodeID": MACHINE}]}}
     await cluster.client.patch(kinds.CSI_NODE, LOST, csi_node)
-    claim = await cluster.bound("data", "fenced", "1Mi")
-    handle = claim["spec"]["volumeName"]
-    spec = {
-        "nodeName": LOST,
-        "containers": [{"name": "main", "image": "busybox"}],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-    }
-    await cluster.create(kinds.POD, "p", spec=spec)
-    name = attachments.name_of(handle, driver, LOST)
-    await cluster.until(kinds.VOLUME_ATTACHMENT, name, attachments.is_attached)
+    handle, name = await run_pod(cluster, "fenced", driver)
     return Writing(fenced, handle, name)
 
 

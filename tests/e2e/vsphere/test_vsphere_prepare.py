@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,7 @@ FOLDER = "kubernetes-cluster"
 PRINCIPAL = "k8s@vsphere.local"
 
 
-@pytest.fixture(scope="module")
-def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenter]:
-    found = VCenter(tmp_path_factory.mktemp("hf-h8"), "-dc", "1", "-ds", "2")
-    yield found
-    found.stop()
+OPTIONS = ("-dc", "1", "-ds", "2")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ attached": the call is repeated until there is one.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 
@@ -19,7 +18,7 @@ from holdfast.backends.protocol import Attacher, Fencer, NodeObserver
 from holdfast.controllers import attachments, inlines, secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.kit import clock
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -47,7 +46,7 @@ class AttachmentServer:
         self._provisioners = provisioners
         self._backoff = Backoff(1.0, 300.0)
         # When an attachment that failed may be tried again, in the event loop's time.
-        self._pauses: dict[str, float] = {}
+        self._pauses = Pauses()
         # Attachments that are carried out and not in force any more.
         self._repeats: set[str] = set()
         self.loop = Controller("attacher", self.reconcile, workers=_WORKERS)
@@ -70,7 +69,7 @@ class AttachmentServer:
         if old is not None and new is not None:
             deleted = "deletionTimestamp" in new["metadata"]
             if deleted and "deletionTimestamp" not in old["metadata"]:
-                self._pauses.pop(new["metadata"]["name"], None)
+                self._pauses.end(new["metadata"]["name"])
         if new is None:
             # Its volume may have been told to go while it was being detached.
             name = (obj["spec"].get("source") or {}).get("persistentVolumeName", "")
@@ -99,8 +98,7 @@ class AttachmentServer:
         storage = self._provisioners.behind(obj["spec"]["attacher"])
         if not isinstance(storage, Attacher):
             return Done
-        pause = self._pauses.get(name, 0.0) - asyncio.get_running_loop().time()
-        if pause > 0:
+        if pause := self._pauses.left(name):
             return After(pause)
         if "deletionTimestamp" in obj["metadata"]:
             return await self._detach(obj, storage)
@@ -110,7 +108,7 @@ class AttachmentServer:
 
     def _forget(self, name: str) -> None:
         self._backoff.forget(name)
-        self._pauses.pop(name, None)
+        self._pauses.end(name)
         self._repeats.discard(name)
 
     async def _attach(self, obj: Object, storage: Attacher) -> Outcome:
@@ -239,7 +237,7 @@ class AttachmentServer:
     async def _failed(self, obj: Object, field: str, error: Exception) -> Outcome:
         name = obj["metadata"]["name"]
         delay = self._backoff.next(name)
-        self._pauses[name] = asyncio.get_running_loop().time() + delay
+        self._pauses.begin(name, delay)
         # An API server refuses a longer one, and the pod would never be told.
         text = str(error).encode()[: rules.MAX_MESSAGE].decode(errors="ignore")
         said = {"time": clock.rfc3339(clock.now()), "message": text}

@@ -11,8 +11,6 @@ repaired by lowering it, as far down as just above the capacity the claim has.
 
 from __future__ import annotations
 
-import asyncio
-
 from holdfast.api import kinds, quantity, views
 from holdfast.backends import errors as backend_errors
 from holdfast.backends import registry
@@ -21,7 +19,7 @@ from holdfast.controllers import podclaims, secrets
 from holdfast.controllers.binding.writes import MIGRATED_TO, PRE_RESIZE, Writes
 from holdfast.controllers.expanding import progress
 from holdfast.controllers.provisioners import MIGRATED, Provisioners, Served
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -65,7 +63,7 @@ class ExpandController:
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         # A request that was refused, and when it may be tried again, in the event loop's time.
-        self._pauses: dict[Key, tuple[str, float]] = {}
+        self._pauses = Pauses()
         self.loop = Controller("expander", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -118,7 +116,7 @@ class ExpandController:
 
     def _forget(self, key: Key) -> None:
         self._backoff.forget(key)
-        self._pauses.pop(key, None)
+        self._pauses.end(key)
 
     async def _tidy(self, obj: Object, volume: Object) -> None:
         """Nothing is asked for: remove what an expansion that is over has left."""
@@ -157,11 +155,9 @@ class ExpandController:
             # The node's part is left; a device that no pod uses follows by itself.
             await self._settle(obj, claim, found, served, on_node=True)
             return Done
-        paused = self._pauses.get(key)
-        now = asyncio.get_running_loop().time()
-        if paused is not None and paused[0] == request and paused[1] > now:
-            return After(paused[1] - now)
-        if paused is None or paused[0] != request:
+        if pause := self._pauses.left(key, request):
+            return After(pause)
+        if not self._pauses.had(key, request):
             self._say_begun(obj, claim, served)
             obj = await self._status(obj, progress.begun(obj, request))
         try:
@@ -237,7 +233,7 @@ class ExpandController:
         infeasible = error.infeasible or isinstance(error, backend_errors.Exhausted)
         key, request = claim.metadata.key, claim.spec.request
         delay = _LAST_RETRY if error.infeasible else self._backoff.next(key)
-        self._pauses[key] = (request, asyncio.get_running_loop().time() + delay)
+        self._pauses.begin(key, delay, request)
         if served.in_tree:
             where = f"{key[0]}/{key[1]}"
             plugin = served.name.name

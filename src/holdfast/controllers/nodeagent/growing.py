@@ -9,7 +9,6 @@ The invariant: a claim's capacity is raised only after the file system on this n
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from holdfast.api import kinds, quantity, views
@@ -19,7 +18,7 @@ from holdfast.controllers import secrets
 from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.expanding import progress
 from holdfast.controllers.nodeagent import attaching, mounting
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -52,7 +51,7 @@ class VolumeGrowth:
         self._node = node
         self._backoff = Backoff(1.0, 120.0)
         # What was tried in vain, and till when: the writes that tell of it must not try again.
-        self._pauses: dict[str, tuple[str, float]] = {}
+        self._pauses = Pauses()
         # The size at which a volume proved to grow only before it is mounted.
         self._postponed: dict[str, str] = {}
         self._controller = Controller("volume-growth", self._reconcile, workers=WORKERS)
@@ -66,7 +65,7 @@ class VolumeGrowth:
     def mounted(self, volume: str) -> None:
         """A pod has just got the volume, so what waited for that can be done."""
         self._postponed.pop(volume, None)
-        self._pauses.pop(volume, None)
+        self._pauses.end(volume)
         if self._volumes.get(volume) is not None:
             self._controller.enqueue(volume)
 
@@ -78,7 +77,7 @@ class VolumeGrowth:
         if new is None:
             if old is not None:
                 self._postponed.pop(old["metadata"]["name"], None)
-                self._pauses.pop(old["metadata"]["name"], None)
+                self._pauses.end(old["metadata"]["name"])
             return
         grown = old is not None and old["spec"].get("capacity") != new["spec"].get("capacity")
         # A raw device has nothing but its size; its claim may be done before it is.
@@ -99,9 +98,7 @@ class VolumeGrowth:
             return Done
         if self._postponed.get(name) == size:
             return Done
-        tried, until = self._pauses.get(name, ("", 0.0))
-        pause = until - asyncio.get_running_loop().time()
-        if tried == size and pause > 0:
+        if pause := self._pauses.left(name, size):
             return After(pause)
         return await self._grow(name, size, claim, pending)
 
@@ -118,7 +115,7 @@ class VolumeGrowth:
         except mounting.MountFailed as error:
             return await self._failed(name, size, claim, pending, error)
         self._backoff.forget(name)
-        self._pauses.pop(name, None)
+        self._pauses.end(name)
         if pending:
             await self._step(claim, progress.finished(claim, size))
             text = f'MountVolume.NodeExpandVolume succeeded for volume "{name}" {self._node}'
@@ -151,7 +148,7 @@ class VolumeGrowth:
         if pending:
             await self._step(claim, progress.failed_on_node(claim, str(error)))
         delay = self._backoff.next(name)
-        self._pauses[name] = size, asyncio.get_running_loop().time() + delay
+        self._pauses.begin(name, delay, size)
         return After(delay)
 
     async def _step(self, claim: Object, step: Object | None) -> Object:

@@ -11,7 +11,6 @@ scheduler and provisioner would chase each other; only a change of its class end
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 
 from holdfast.api import errors, kinds, views
@@ -22,7 +21,7 @@ from holdfast.controllers.binding.writes import Writes
 from holdfast.controllers.provisioners import Provisioners, Served
 from holdfast.controllers.provisioning import sources, volumes
 from holdfast.controllers.scheduling import affinity
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome, Terminal
 from holdfast.runtime.informer import Informers
@@ -71,7 +70,7 @@ class ProvisioningController:
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         # When a claim that failed may be tried again, in the event loop's time.
-        self._pauses: dict[tuple[str, str], float] = {}
+        self._pauses = Pauses()
         self.loop = Controller("provisioner", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -108,7 +107,7 @@ class ProvisioningController:
 
     def _try_now(self, claim: Object) -> None:
         """End the claim's pause: what it failed for has changed."""
-        self._pauses.pop((claim["metadata"]["namespace"], claim["metadata"]["name"]), None)
+        self._pauses.end((claim["metadata"]["namespace"], claim["metadata"]["name"]))
         self._claim_changed(None, claim)
 
     async def reconcile(self, key: tuple[str, str]) -> Outcome:
@@ -134,15 +133,15 @@ class ProvisioningController:
             if claim.spec.volume_name or self._volumes.get(volumes.name_of(claim)) is not None:
                 await self._release(obj)
                 return Done
-            pause = self._pauses.get(key, 0.0) - asyncio.get_running_loop().time()
-            return After(pause) if pause > 0 else await self._provision(obj, claim, served)
+            pause = self._pauses.left(key)
+            return After(pause) if pause else await self._provision(obj, claim, served)
         except errors.NotFound:
             # The claim is gone; its deletion is on its way to the cache.
             return Done
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._backoff.forget(key)
-        self._pauses.pop(key, None)
+        self._pauses.end(key)
 
     async def _provision(self, obj: Object, claim: views.Claim, served: Served) -> Outcome:
         found = self._classes.get(views.class_of(claim))
@@ -281,7 +280,7 @@ class ProvisioningController:
         )
         self._recorder(served).event(obj, "Warning", "ProvisioningFailed", text)
         delay = self._backoff.next(key)
-        self._pauses[key] = asyncio.get_running_loop().time() + delay
+        self._pauses.begin(key, delay)
         return After(delay)
 
     async def _release(self, obj: Object) -> None:
@@ -374,7 +373,7 @@ class ProvisioningController:
         delay = _LAST_RETRY if infeasible else delay
         if isinstance(error, secrets.Missing | secrets.Unusable):
             delay = min(delay, secrets.RETRY_SECONDS)
-        self._pauses[claim.metadata.key] = asyncio.get_running_loop().time() + delay
+        self._pauses.begin(claim.metadata.key, delay)
         elsewhere = served.in_tree or isinstance(error, _WrongNode | backend_errors.Exhausted)
         if elsewhere and views.SELECTED_NODE in claim.metadata.annotations:
             # Let the scheduler look for a node where there is room. What is begun on this one and

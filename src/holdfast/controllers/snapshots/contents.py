@@ -7,7 +7,6 @@ the content cannot go.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from holdfast.api import errors, kinds, snapshot_views
@@ -18,7 +17,7 @@ from holdfast.controllers import secrets
 from holdfast.controllers.provisioners import Provisioners
 from holdfast.controllers.snapshots import writes
 from holdfast.kit import clock
-from holdfast.kit.backoff import Backoff
+from holdfast.kit.backoff import Backoff, Pauses
 from holdfast.runtime.client import Client, Object
 from holdfast.runtime.controller import After, Controller, Done, Outcome
 from holdfast.runtime.informer import Informers
@@ -51,8 +50,8 @@ class ContentController:
         self._provisioners = provisioners
         self._backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         # When a content that failed may be tried again, in the event loop's time.
-        # Taking and deleting rest each for themselves.
-        self._pauses: dict[tuple[str, bool], float] = {}
+        # A pause is about taking (False) or deleting (True).
+        self._pauses = Pauses()
         self.loop = Controller("snapshot-contents", self.reconcile, workers=_WORKERS)
 
     async def run(self) -> None:
@@ -76,9 +75,7 @@ class ContentController:
         if storage is None:
             return Done
         # The writes that tell of a failure must not be what tries again.
-        rests = self._pauses.get((name, content.metadata.terminating), 0.0)
-        pause = rests - asyncio.get_running_loop().time()
-        if pause > 0:
+        if pause := self._pauses.left(name, content.metadata.terminating):
             return After(pause)
         try:
             if content.metadata.terminating:
@@ -153,16 +150,12 @@ class ContentController:
         delay = _LAST_RETRY if error.infeasible else self._backoff.next(name)
         if isinstance(error, secrets.Missing | secrets.Unusable):
             delay = min(delay, secrets.RETRY_SECONDS)
-        return self._rest(name, delay, deleting=False)
-
-    def _rest(self, name: str, delay: float, *, deleting: bool) -> Outcome:
-        self._pauses[name, deleting] = asyncio.get_running_loop().time() + delay
+        self._pauses.begin(name, delay, False)
         return After(delay)
 
     def _forget(self, name: str) -> None:
         self._backoff.forget(name)
-        for deleting in (False, True):
-            self._pauses.pop((name, deleting), None)
+        self._pauses.end(name)
 
     async def _delete(
         self, obj: Object, content: snapshot_views.Content, storage: Snapshotter
@@ -182,8 +175,9 @@ class ContentController:
                 )
                 wanted = {"error": writes.error_of(obj, f"Failed to delete snapshot: {error}")}
                 await self._writes.status(_KIND, obj, wanted)
-                name = content.metadata.name
-                return self._rest(name, self._backoff.next(name), deleting=True)
+                delay = self._backoff.next(content.metadata.name)
+                self._pauses.begin(content.metadata.name, delay, True)
+                return After(delay)
         self._forget(content.metadata.name)
         await self._writes.release(_KIND, obj, writes.CONTENT_BOUND)
         return Done
